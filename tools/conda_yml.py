@@ -1,0 +1,56 @@
+"""Write conda.yml from uv.lock: the training environment, every package of it pinned.
+
+Run it as ``make lock``; ``--check`` only tells whether the file is as it would be written.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TEMPLATE = """\
+# Written from uv.lock by `make lock`; do not edit: change pyproject.toml, and run it again.
+# The one environment: of `mlflow run`, of the Azure Machine Learning job, and of the logged model.
+name: mlflow-trainer
+channels:
+  - conda-forge
+dependencies:
+  - python={python}
+  - pip
+  - pip:
+{requirements}
+"""
+
+
+def conda_yml() -> str:
+    """Render conda.yml for the lock file as it is, without the network.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        uv cannot read the lock file.
+    """
+    export = ["uv", "export", "--frozen", "--no-default-groups", "--no-emit-project"]
+    plain = ["--no-hashes", "--no-annotate", "--no-header", "--quiet"]
+    listed = subprocess.run([*export, *plain], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return TEMPLATE.format(
+        python=(ROOT / ".python-version").read_text().strip(),
+        requirements="\n".join(f"      - {line}" for line in listed.splitlines()),
+    )
+
+
+def main() -> int:
+    """Write the file, or check it."""
+    path, written = ROOT / "conda.yml", conda_yml()
+    if "--check" in sys.argv[1:]:
+        if path.read_text() != written:
+            print("conda.yml and uv.lock disagree: run `make lock`", file=sys.stderr)
+            return 1
+    else:
+        path.write_text(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

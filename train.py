@@ -1,0 +1,317 @@
+"""Train a regression model on a table: from a CSV or Parquet file to a registered MLflow model.
+
+    python train.py                                          # the shipped table, every default
+    python train.py --data sales.parquet --target revenue    # your own
+    mlflow run . --env-manager local -P estimator=random_forest
+
+Where the run goes is MLflow's business (MLFLOW_TRACKING_URI; unset: ./mlflow.db), so the same command
+line runs on a laptop, under `mlflow run`, and as an Azure Machine Learning job.
+"""
+
+import gc
+
+# Most of a small run is the import of libraries, and the collector would walk through their objects
+# again and again to find that all of them are still in use.
+gc.set_threshold(100_000, 50, 50)
+
+import argparse
+import json
+import logging
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NoReturn
+
+from trainer import card, estimators, evaluation, figures, model_folder, registry, table, tracking
+from trainer.errors import UserError
+from trainer.parameters import AUTO, NONE, choice, number, whole_number
+
+# The parameters: default and meaning. MLproject says the same.
+PARAMETERS = {
+    "data": ("data/diabetes.csv", "CSV (or .csv.gz), Parquet, or folder of Parquet parts; a path or URL"),
+    "target": ("progression", "the numeric column to predict"),
+    "key": (NONE, "column(s), separated by commas, that name the entity of a row (a patient, say): no "
+                  "features, and all rows of an entity fall on one side of the split"),
+    "estimator": ("ridge", " | ".join(estimators.ESTIMATORS)),
+    "alpha": (AUTO, "ridge, elasticnet: strength of the penalty"),
+    "l1_ratio": (AUTO, "elasticnet: share of the L1 penalty, 0 to 1"),
+    "n_estimators": (AUTO, "random_forest: trees; hist_gradient_boosting: its max_iter"),
+    "learning_rate": (AUTO, "hist_gradient_boosting: shrinkage of each tree"),
+    "max_depth": (AUTO, "random_forest, hist_gradient_boosting: depth of each tree"),
+    "scaling": ("standard", "of the numeric features: standard | none"),
+    "split": ("stable", "stable: a hash of a row's key, or features, makes it a test row; random: the seed"),
+    "test_fraction": ("0.2", "share of the test rows, between 0 and 1"),
+    "cv": (AUTO, f"folds of the cross-validation on the training rows; 0: none; auto: "
+                 f"{evaluation.CV_FOLDS} up to {evaluation.CV_ROWS} rows"),
+    "seed": ("0", "random_state of the estimator, the folds and the random split"),
+    "model_name": ("diabetes-progression", "registered model to add a version to; none: do not register"),
+}  # fmt: skip
+
+# What predictions depend on besides the model.
+PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
+
+# An Azure Machine Learning workspace lists artifacts by prefix: no name may begin with another.
+MODELS = "models"
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters, read and checked; `given` holds them as they were spelled."""
+
+    data: str
+    target: str
+    key: tuple[str, ...]
+    chosen: estimators.Choice
+    split: str
+    test_fraction: float
+    cv: int | None
+    seed: int
+    model_name: str | None
+    given: dict[str, str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 2 for what the user can mend."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the run ends as FAILED
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = _parser().parse_args(arguments)
+        train(read_settings({name: getattr(given, name) for name in PARAMETERS}))
+    except UserError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def train(settings: Settings) -> None:
+    """One training run, from a table to a registered model."""
+    _echo_changes(settings.given)
+    with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
+        data = table.read(settings.data, settings.target, settings.key)
+        sides = table.split(data, settings.split, settings.test_fraction, settings.seed)
+        outcome = fit_and_evaluate(settings, data, sides)
+        facts = describe(run, data, outcome)
+        write_artifacts(Path(scratch), settings, data, outcome, facts)
+
+        tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
+        tracking.log_dataset(run, data.source, *data.features.shape)
+        tracking.log_folder(run, Path(scratch))
+        registered = None
+        if settings.model_name is not None:
+            registered = registry.register(run, settings.model_name, MODELS, facts.version_tags)
+    _report(settings, data, outcome, run, registered)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fitted model, the rows that it has not seen, and how it does on them."""
+
+    model: Any
+    test_rows: Any
+    test_target: evaluation.Floats
+    predicted: evaluation.Floats
+    metrics: dict[str, float]
+    importance: Any
+
+
+def fit_and_evaluate(settings: Settings, data: table.Table, sides: table.Split) -> Outcome:
+    """Cross-validate, fit on the training rows, measure on the test rows."""
+    train_rows, train_target = data.features.iloc[sides.train], data.target[sides.train]
+    test_rows, test_target = data.features.iloc[sides.test], data.target[sides.test]
+    entities = None if sides.entities is None else sides.entities[sides.train]
+
+    model = estimators.make(settings.chosen, train_rows)
+    folds = evaluation.cross_validate(model, train_rows, train_target, entities, settings.cv, settings.seed)
+    started = perf_counter()
+    estimators.fit(model, train_rows, train_target)
+    fit_seconds = perf_counter() - started
+    predicted = model.predict(test_rows)
+    measured = evaluation.metrics(test_target, predicted, train_target)
+    counts = {"rows_train": len(train_target), "rows_test": len(test_target)}
+    importance = evaluation.importance(model, test_rows, test_target, settings.seed)
+    metrics = measured | folds | counts | {"fit_seconds": fit_seconds}
+    return Outcome(model, test_rows, test_target, predicted, metrics, importance)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a model comes from: the run, the data, the code, the versions of what computed it."""
+
+    run_id: str
+    lineage: dict[str, str]
+    versions: dict[str, str]
+    version_tags: dict[str, str]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the run."""
+        return self.lineage | {f"version.{name}": text for name, text in self.versions.items()}
+
+
+def describe(run: tracking.Run, data: table.Table, outcome: Outcome) -> Facts:
+    """Collect what the tags, the model, its card and metric.json say alike."""
+    git = tracking.git_state(run)
+    lineage = {
+        "data_name": data.source.name,
+        "data_sha256": data.source.sha256,
+        "data_bytes": str(data.source.size),
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+    }
+    version_tags = {
+        "rmse": repr(outcome.metrics["rmse"]),
+        "rows": str(len(data.target)),
+        "data_sha256": data.source.sha256,
+        "git_commit": git.commit,
+    }
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return Facts(run.id, lineage, versions, version_tags)
+
+
+def write_artifacts(
+    folder: Path, settings: Settings, data: table.Table, outcome: Outcome, facts: Facts
+) -> None:
+    """Write all artifacts of the run: metric.json, models/, figures/, model_card.md."""
+    (folder / FIGURES).mkdir()
+    title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test_target)} test rows"
+    pictures = figures.save(
+        folder / FIGURES, settings.target, outcome.test_target, outcome.predicted, outcome.importance, title
+    )
+    model_folder.save(
+        folder / MODELS,
+        outcome.model,
+        outcome.test_rows,
+        facts.versions,
+        facts.lineage | {"run_id": facts.run_id, "target": settings.target, "split": settings.split},
+    )
+    card.save(
+        folder / "model_card.md",
+        outcome.model,
+        {
+            "What it does": f"Predicts `{settings.target}` with the estimator `{settings.chosen.name}`.",
+            "Data": f"`{data.source.name}`, {len(data.target)} rows and {data.features.shape[1]} features, "
+            f"sha256 `{data.source.sha256}`. The {settings.split} split held "
+            f"{len(outcome.test_target)} rows back for the test.",
+            "Lineage": f"MLflow run `{facts.run_id}`, git commit `{facts.lineage['git_commit']}`.",
+        },
+        outcome.metrics,
+        outcome.importance.head(figures.BARS),
+        facts.versions,
+        {path.stem.replace("_", " "): f"{FIGURES}/{path.name}" for path in pictures},
+    )
+    contract = metric_json(settings, outcome, facts)
+    (folder / "metric.json").write_text(json.dumps(contract, indent=2) + "\n")
+
+
+def metric_json(settings: Settings, outcome: Outcome, facts: Facts) -> dict[str, Any]:
+    """Say in one file what the later steps of a team's pipeline read: `run_id`, `RMSE`, `R2` and more."""
+    measured = outcome.metrics
+    return {
+        "run_id": facts.run_id,
+        "RMSE": measured["rmse"],
+        "R2": measured["r2"],
+        "MAE": measured["mae"],
+        "MSE": measured["mse"],
+        "baseline_RMSE": measured["baseline_rmse"],
+        "cv_RMSE_mean": measured.get("cv_rmse_mean"),
+        "cv_RMSE_std": measured.get("cv_rmse_std"),
+        "rows_train": measured["rows_train"],
+        "rows_test": measured["rows_test"],
+        **facts.lineage,
+        "params": settings.given,
+        "versions": facts.versions,
+    }
+
+
+def read_settings(given: dict[str, str]) -> Settings:
+    """Check all parameters before anything else happens.
+
+    Raises
+    ------
+    UserError
+        One of them cannot be used.
+    """
+    estimator = choice("estimator", given["estimator"], estimators.ESTIMATORS)
+    seed = whole_number("seed", given["seed"], low=0, high=2**32 - 1)
+    scaling = choice("scaling", given["scaling"], estimators.SCALINGS)
+    hyperparameters = estimators.read_hyperparameters(
+        estimator, {name: given[name] for name in estimators.HYPERPARAMETER_NAMES}
+    )
+    keys = () if given["key"] == NONE else tuple(dict.fromkeys(given["key"].split(",")))
+    name = given["model_name"]
+    return Settings(
+        data=given["data"],
+        target=given["target"],
+        key=keys,
+        chosen=estimators.Choice(estimator, hyperparameters, scaling, seed),
+        split=choice("split", given["split"], table.SPLITS),
+        test_fraction=number(
+            "test_fraction", given["test_fraction"], low=0, high=1, open_low=True, open_high=True
+        ),
+        cv=evaluation.read_folds(given["cv"]),
+        seed=seed,
+        model_name=None if name == NONE else registry.check_name(name),
+        given=given,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, "python train.py --help lists the parameters")
+
+
+def _parser() -> argparse.ArgumentParser:
+    description, _, examples = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        "train.py",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, (default, meaning) in PARAMETERS.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, default=default, metavar="VALUE", help=f"{meaning} [{default}]")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _echo_changes(given: dict[str, str]) -> None:
+    defaults = {name: default for name, (default, _) in PARAMETERS.items()}
+    changed = {name: text for name, text in given.items() if text != defaults[name]}
+    print(
+        "parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults"
+    )
+
+
+def _report(
+    settings: Settings, data: table.Table, outcome: Outcome, run: tracking.Run, registered: str | None
+) -> None:
+    m = outcome.metrics
+    rows = f"{m['rows_train']} training + {m['rows_test']} test rows"
+    print(
+        f"data        {data.source.name}: {rows}, {data.features.shape[1]} features, {settings.split} split"
+    )
+    print(f"rmse        {m['rmse']:.4f}  (mean predictor {m['baseline_rmse']:.4f})")
+    if "cv_rmse_mean" in m:
+        print(f"cv rmse     {m['cv_rmse_mean']:.4f} +- {m['cv_rmse_std']:.4f}")
+    print(f"r2          {m['r2']:.4f}")
+    print(f"mae         {m['mae']:.4f}")
+    print(f"run         {run.id}")
+    version_uri = "not registered" if registered is None else f"models:/{settings.model_name}/{registered}"
+    print(f"model       {version_uri}")
+    print(f"look at it  {tracking.where_to_look(run)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

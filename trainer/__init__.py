@@ -1,0 +1,1 @@
+"""The rooms that train.py, and whoever else works with its runs and models, share."""

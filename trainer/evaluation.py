@@ -1,0 +1,154 @@
+"""How good a model is: metrics on the test rows, cross-validation on the training rows, what matters."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trainer import estimators
+from trainer.errors import UserError
+from trainer.parameters import AUTO, whole_number
+
+# `cv=auto` cross-validates up to this many rows; beyond, one split says enough and folds cost much.
+CV_ROWS = 100_000
+CV_FOLDS = 5
+
+# Permutation importance predicts n_features x repeats times: few rows and repeats keep it cheap.
+IMPORTANCE_ROWS = 500
+IMPORTANCE_PREDICTIONS = 100
+
+Floats = npt.NDArray[np.float64]
+
+
+def read_folds(text: str) -> int | None:
+    """Read the number of folds: ``auto`` (None), 0 for no cross-validation, or at least 2.
+
+    Raises
+    ------
+    UserError
+        It is none of these.
+    """
+    if text == AUTO:
+        return None
+    folds = whole_number("cv", text, low=0)
+    if folds == 1:
+        raise UserError("cv=1 leaves no rows to train on", "give cv=0 for none, or at least 2 folds")
+    return folds
+
+
+def metrics(actual: Floats, predicted: Floats, train_target: Floats) -> dict[str, float]:
+    """Measure predictions of the test rows.
+
+    Parameters
+    ----------
+    actual, predicted : ndarray of shape (n_test,)
+        In the unit of the target.
+    train_target : ndarray of shape (n_train,)
+        Its mean is the baseline's prediction.
+
+    Returns
+    -------
+    dict
+        ``rmse``, ``mae``, ``baseline_rmse`` in the target's unit, ``mse`` in its square, ``r2`` without
+        unit: `sklearn.metrics`.
+    """
+    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+    mse = float(mean_squared_error(actual, predicted))
+    baseline = np.full_like(actual, train_target.mean())
+    return {
+        "rmse": mse**0.5,
+        "mae": float(mean_absolute_error(actual, predicted)),
+        "mse": mse,
+        "r2": float(r2_score(actual, predicted)),
+        "baseline_rmse": float(mean_squared_error(actual, baseline)) ** 0.5,
+    }
+
+
+def cross_validate(
+    model: Any,
+    features: pd.DataFrame,
+    target: Floats,
+    entities: npt.NDArray[np.uint64] | None,
+    folds: int | None,
+    seed: int,
+) -> dict[str, float]:
+    """Cross-validate an unfitted pipeline on the training rows, in shuffled folds.
+
+    Parameters
+    ----------
+    model : Pipeline
+        It is cloned for each fold.
+    features : DataFrame of shape (n_train, n_features)
+    target : ndarray of shape (n_train,)
+    entities : ndarray of shape (n_train,) or None
+        Where given, all rows of one entity are in one fold.
+    folds : int or None
+        None: `CV_FOLDS` up to `CV_ROWS` rows, else none. 0: none.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``cv_rmse_mean``, ``cv_rmse_std`` (ddof=0) over the folds, in the target's unit; none without folds.
+
+    Raises
+    ------
+    UserError
+        There are more folds than rows (or entities).
+    """
+    from sklearn.base import clone
+    from sklearn.metrics import root_mean_squared_error
+    from sklearn.model_selection import GroupKFold, KFold
+
+    available = len(target) if entities is None else len(np.unique(entities))
+    if folds is None:
+        folds = min(CV_FOLDS, available) if len(target) <= CV_ROWS and available >= 2 else 0
+    if folds == 0:
+        return {}
+    if folds > available:
+        raise UserError(
+            f"cv={folds} is more than the {available} training {'rows' if entities is None else 'entities'}",
+            "give fewer folds, or more rows",
+        )
+    splitter = (KFold if entities is None else GroupKFold)(folds, shuffle=True, random_state=seed)
+    rmse = []
+    for train, held_out in splitter.split(features, target, entities):
+        fitted = estimators.fit(clone(model), features.iloc[train], target[train])
+        rmse.append(root_mean_squared_error(target[held_out], fitted.predict(features.iloc[held_out])))
+    return {"cv_rmse_mean": float(np.mean(rmse)), "cv_rmse_std": float(np.std(rmse))}
+
+
+def importance(model: Any, features: pd.DataFrame, target: Floats, seed: int) -> pd.DataFrame:
+    """Tell which features matter: how much the RMSE grows when a feature's test values are shuffled.
+
+    `sklearn.inspection.permutation_importance` on at most `IMPORTANCE_ROWS` rows.
+
+    Parameters
+    ----------
+    model : fitted Pipeline
+    features : DataFrame of shape (n_test, n_features)
+    target : ndarray of shape (n_test,)
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Columns ``feature``, ``mean`` and ``std`` over the repeats, in the target's unit; largest mean first.
+    """
+    from sklearn.inspection import permutation_importance
+
+    rows = np.random.default_rng(seed).permutation(len(target))[:IMPORTANCE_ROWS]
+    result = permutation_importance(
+        model,
+        features.iloc[rows],
+        target[rows],
+        scoring="neg_root_mean_squared_error",
+        n_repeats=int(np.clip(IMPORTANCE_PREDICTIONS // features.shape[1], 1, 5)),
+        random_state=seed,
+    )
+    ranked = pd.DataFrame(
+        {"feature": features.columns, "mean": result.importances_mean, "std": result.importances_std}
+    )
+    return ranked.sort_values("mean", ascending=False, kind="stable", ignore_index=True)

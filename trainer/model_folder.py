@@ -1,0 +1,91 @@
+"""The folder of a logged model: an MLflow model and a recorded scoring."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trainer import estimators
+from trainer.table import is_number
+
+CONDA_YML = Path(__file__).resolve().parent.parent / "conda.yml"
+RECORDED_SCORING = "recorded_scoring.json"
+RECORDED_ROWS = 200
+EXAMPLE_ROWS = 5
+
+
+def save(
+    path: Path, model: Any, scored: pd.DataFrame, versions: Mapping[str, str], metadata: Mapping[str, Any]
+) -> npt.NDArray[np.float64]:
+    """Write a fitted pipeline as an MLflow model of the sklearn flavour, in skops' format.
+
+    Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, and what the model predicts for
+    them now. It is what tells later whether the model still predicts the same.
+
+    Parameters
+    ----------
+    path : Path
+        A folder that does not exist yet.
+    model : fitted Pipeline
+    scored : DataFrame of shape (n_rows, n_features)
+        The first `RECORDED_ROWS` of them are recorded, the first `EXAMPLE_ROWS` are the input example.
+    versions : mapping of str to str
+        Packages that predictions may depend on, by name.
+    metadata : mapping
+        Kept in the ``MLmodel`` file; JSON types only.
+
+    Returns
+    -------
+    ndarray of shape (min(n_rows, RECORDED_ROWS),)
+        The recorded predictions.
+    """
+    import mlflow.sklearn
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    rows = scored.head(RECORDED_ROWS)
+    predictions = np.asarray(model.predict(rows), dtype=np.float64)
+    recorded = {
+        "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
+        "predictions": predictions.tolist(),
+        "versions": dict(versions),
+    }
+    text = json.dumps(recorded, allow_nan=False)
+    mlflow.sklearn.save_model(
+        model,
+        str(path),
+        conda_env=str(CONDA_YML),
+        serialization_format="skops",
+        skops_trusted_types=estimators.TRUSTED_TYPES,
+        signature=ModelSignature(
+            inputs=Schema([ColSpec(_mlflow_type(column), str(name)) for name, column in scored.items()]),
+            outputs=Schema([TensorSpec(np.dtype("float64"), (-1,))]),
+        ),
+        input_example=rows.head(EXAMPLE_ROWS),
+        metadata={**metadata, "recorded_scoring_sha256": hashlib.sha256(text.encode()).hexdigest()},
+    )
+    (path / RECORDED_SCORING).write_text(text)
+    return predictions
+
+
+def _mlflow_type(column: "pd.Series[Any]") -> str:
+    """Name the MLflow type that mlflow holds the columns of a prediction's input to."""
+    if column.dtype.kind == "i":
+        return "long"
+    if column.dtype.kind == "f":
+        return "double"
+    return "boolean" if is_number(column) else "string"
+
+
+def _json_rows(frame: pd.DataFrame) -> list[list[Any]]:
+    """Give rows in JSON's types: numbers exactly (as Python prints them), a missing value as null."""
+    missing = frame.isna().to_numpy()
+    return [
+        [None if gap else value for value, gap in zip(row, gaps, strict=True)]
+        for row, gaps in zip(frame.astype(object).to_numpy().tolist(), missing, strict=True)
+    ]

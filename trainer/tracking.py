@@ -1,0 +1,258 @@
+"""Everything that is said to an MLflow tracking server."""
+
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from trainer.errors import UserError
+from trainer.files import Source
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# The experiment that `mlflow run` uses where none is named; a workspace has it only once it is asked for.
+DEFAULT_EXPERIMENT = "Default"
+REACHABLE_SECONDS = 5
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An active MLflow run.
+
+    Attributes
+    ----------
+    id : str
+    experiment_id : str
+    artifact_uri : str
+    tags : mapping of str to str
+        Those that it was opened with.
+    client : MlflowClient
+    """
+
+    id: str
+    experiment_id: str
+    artifact_uri: str
+    tags: Mapping[str, str]
+    client: "MlflowClient"
+
+
+@dataclass(frozen=True)
+class Git:
+    """The state of the code: the commit, and whether the tree differs from it.
+
+    Attributes
+    ----------
+    commit : str
+        ``unknown`` outside a repository.
+    dirty : str
+        ``true``, ``false`` or ``unknown``.
+    """
+
+    commit: str = "unknown"
+    dirty: str = "unknown"
+
+
+@contextmanager
+def start_run(params: Mapping[str, str]) -> Iterator[Run]:
+    """Open a run, or continue the one that `mlflow run` or Azure Machine Learning has opened.
+
+    It ends FINISHED, or FAILED where the block raises, SystemExit and KeyboardInterrupt included.
+
+    Parameters
+    ----------
+    params : mapping of str to str
+        Logged in this spelling, except where the run has them already.
+
+    Raises
+    ------
+    UserError
+        The tracking server cannot be reached, or refuses.
+    """
+    import mlflow
+
+    _check_reachable(mlflow.get_tracking_uri())
+    with said_to_server("open a run"):
+        given = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+        if not any(os.environ.get(name) for name in given):
+            mlflow.set_experiment(DEFAULT_EXPERIMENT)
+        active = mlflow.start_run()
+    with active:
+        info, known = active.info, active.data.params
+        for name in params.keys() & known.keys():
+            if params[name] != known[name]:
+                raise UserError(
+                    f"run {info.run_id} already has {name}={known[name]}, and is given {name}={params[name]}",
+                    "unset MLFLOW_RUN_ID to train in a run of its own",
+                )
+        client = mlflow.MlflowClient()
+        run = Run(info.run_id, info.experiment_id, info.artifact_uri, active.data.tags, client)
+        log(run, params={name: text for name, text in params.items() if name not in known})
+        yield run
+
+
+def log(
+    run: Run,
+    params: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log params, metrics and tags in one request.
+
+    Raises
+    ------
+    UserError
+        The tracking server refused.
+    """
+    from time import time
+
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time() * 1000)
+    with said_to_server("log params, metrics and tags"):
+        run.client.log_batch(
+            run.id,
+            metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+            params=[
+                Param(name, text)  # type: ignore[no-untyped-call]
+                for name, text in (params or {}).items()
+            ],
+            tags=[
+                RunTag(name, text)  # type: ignore[no-untyped-call]
+                for name, text in (tags or {}).items()
+            ],
+        )
+
+
+def log_dataset(run: Run, source: Source, n_rows: int, n_columns: int) -> None:
+    """Log the table as the run's input, where the server knows inputs (a workspace may not).
+
+    mlflow's own `from_pandas` hashes the whole table once more; the digest is known already.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+
+    dataset = Dataset(
+        name=source.name,
+        digest=source.sha256[:32],
+        source_type="local" if "://" not in source.uri else "http",
+        source=json.dumps({"uri": source.uri}),
+        profile=json.dumps({"num_rows": n_rows, "num_elements": n_rows * n_columns}),
+    )
+    try:
+        run.client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    except MlflowException as error:
+        if error.error_code not in ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED"):
+            raise
+        _logger.info("this server does not know run inputs; the data's tags say the same")
+
+
+def log_folder(run: Run, folder: Path) -> None:
+    """Log all files of a folder, at the paths that they have in it.
+
+    Raises
+    ------
+    UserError
+        The artifact store refused, or is full.
+    """
+    with said_to_server("store the artifacts"):
+        run.client.log_artifacts(run.id, str(folder))
+
+
+def git_state(run: Run) -> Git:
+    """Ask git for the state of the code; where the code came without its repository, the submitting side.
+
+    That one says so in the environment (GIT_COMMIT, GIT_DIRTY) or, where it is `mlflow run` or Azure
+    Machine Learning, in the run's tag ``mlflow.source.git.commit``.
+    """
+    here = Path(__file__).resolve()
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    try:
+        ask("ls-files", "--error-unmatch", here.name)  # a repository around this folder may be another's
+        changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(here.parent.parent))
+        return Git(ask("rev-parse", "HEAD"), "true" if changes else "false")
+    except (OSError, subprocess.SubprocessError):
+        commit = os.environ.get("GIT_COMMIT") or run.tags.get("mlflow.source.git.commit", "unknown")
+        return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
+
+
+def where_to_look(run: Run) -> str:
+    """Say how a person gets to see a run: an address, or the command that serves one."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    page = f"/#/experiments/{run.experiment_id}/runs/{run.id}"
+    if urlsplit(uri).scheme in ("http", "https"):
+        return _without_secrets(uri).rstrip("/") + page
+    if urlsplit(uri).scheme == "azureml":
+        return "the job's page in Azure Machine Learning studio"
+    store = (
+        "" if not os.environ.get("MLFLOW_TRACKING_URI") else f" --backend-store-uri {_without_secrets(uri)}"
+    )
+    return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
+
+
+@contextmanager
+def said_to_server(what: str) -> Iterator[None]:
+    """Turn the errors of a tracking server or model registry into one line that names it.
+
+    Parameters
+    ----------
+    what : str
+        What was asked of it, as in "could not `what`".
+    """
+    import mlflow
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, OSError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        server = _without_secrets(mlflow.get_tracking_uri())
+        raise UserError(
+            f"MLflow at {server} could not {what}: {cause}",
+            "check MLFLOW_TRACKING_URI, your access to it, and its free space",
+        ) from error
+
+
+def _check_reachable(uri: str) -> None:
+    """Fail within seconds where mlflow itself would try again for minutes."""
+    import requests
+
+    parts = urlsplit(uri)
+    try:
+        if parts.scheme in ("http", "https"):
+            requests.get(uri, timeout=REACHABLE_SECONDS, stream=True).close()
+        elif parts.scheme == "sqlite":
+            path = Path(unquote(uri.removeprefix("sqlite:///")))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sqlite3.connect(path).close()
+            if not os.access(path, os.W_OK):
+                raise PermissionError(f"{path.name} is read-only")
+    except (requests.RequestException, sqlite3.Error, OSError) as error:
+        reason = "it did not answer" if isinstance(error, requests.RequestException) else str(error)
+        raise UserError(
+            f"the MLflow tracking server at {_without_secrets(uri)} cannot be reached: {reason}",
+            "start it, or set MLFLOW_TRACKING_URI to another; unset, the runs go to ./mlflow.db",
+        ) from error
+
+
+def _without_secrets(uri: str) -> str:
+    """Leave out what may be secret of a URI: user, password and query."""
+    parts = urlsplit(uri)
+    netloc = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=netloc, query="").geturl()
