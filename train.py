@@ -188,7 +188,7 @@ def write_artifacts(
     """Write all artifacts of the run: metric.json, models/, figures/, model_card.md."""
     (folder / FIGURES).mkdir()
     title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test_target)} test rows"
-    pictures = figures.save(
+    figures.save(
         folder / FIGURES, settings.target, outcome.test_target, outcome.predicted, outcome.importance, title
     )
     model_folder.save(
@@ -206,12 +206,13 @@ def write_artifacts(
             "Data": f"`{data.source.name}`, {len(data.target)} rows and {data.features.shape[1]} features, "
             f"sha256 `{data.source.sha256}`. The {settings.split} split held "
             f"{len(outcome.test_target)} rows back for the test.",
+            "Use": f'`mlflow.pyfunc.load_model("runs:/{facts.run_id}/{MODELS}").predict(frame)`, with the '
+            "columns of the signature in any order; a missing or wrong-typed column is refused.",
             "Lineage": f"MLflow run `{facts.run_id}`, git commit `{facts.lineage['git_commit']}`.",
         },
         outcome.metrics,
         outcome.importance.head(figures.BARS),
         facts.versions,
-        {path.stem.replace("_", " "): f"{FIGURES}/{path.name}" for path in pictures},
     )
     contract = metric_json(settings, outcome, facts)
     (folder / "metric.json").write_text(json.dumps(contract, indent=2) + "\n")

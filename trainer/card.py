@@ -14,7 +14,6 @@ def save(
     metrics: Mapping[str, float],
     importance: pd.DataFrame,
     versions: Mapping[str, str],
-    figures: Mapping[str, str],
 ) -> None:
     """Write the model card as Markdown, with `skops.card`.
 
@@ -30,14 +29,13 @@ def save(
         From `evaluation.importance`.
     versions : mapping of str to str
         Packages by name.
-    figures : mapping of str to str
-        Pictures by title, as paths relative to the card.
     """
     from skops.card import Card
 
     card = Card(model, template=None)
     for title, text in sentences.items():
         card.add(**{title: text})
+    hyperparameters = model.named_steps["estimator"].get_params()
     card.add_table(
         **{
             "Metrics": {"metric": list(metrics), "value": [f"{value:.6g}" for value in metrics.values()]},
@@ -48,10 +46,11 @@ def save(
                     for mean, std in zip(importance["mean"], importance["std"], strict=True)
                 ],
             },
+            "Hyperparameters": {
+                "name": list(hyperparameters),
+                "value": [str(value) for value in hyperparameters.values()],
+            },
+            "Versions": {"package": list(versions), "version": list(versions.values())},
         }
     )
-    card.add_hyperparams(section="Hyperparameters")
-    card.add_table(**{"Versions": {"package": list(versions), "version": list(versions.values())}})
-    for title, picture in figures.items():
-        card.add(**{f"Figures/{title}": f"![{title}]({picture})"})
     card.save(path)

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 def save(
     folder: Path, target: str, actual: Floats, predicted: Floats, importance: pd.DataFrame, title: str
-) -> list[Path]:
+) -> None:
     """Write ``predicted_vs_actual.png``, ``residuals.png`` and ``feature_importance.png``.
 
     Parameters
@@ -31,10 +31,6 @@ def save(
     importance : DataFrame
         From `evaluation.importance`.
     title : str
-
-    Returns
-    -------
-    list of Path
     """
     step = -(-len(actual) // POINTS)
     drawn = {
@@ -44,7 +40,6 @@ def save(
     }
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in drawn]
 
 
 def _axes(title: str, left: float = 0.12) -> tuple[Any, Any]:

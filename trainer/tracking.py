@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # The experiment that `mlflow run` uses where none is named; a workspace has it only once it is asked for.
 DEFAULT_EXPERIMENT = "Default"
 REACHABLE_SECONDS = 5
+SOURCE = "train.py"
 
 _logger = logging.getLogger(__name__)
 
@@ -96,7 +97,11 @@ def start_run(params: Mapping[str, str]) -> Iterator[Run]:
                 )
         client = mlflow.MlflowClient()
         run = Run(info.run_id, info.experiment_id, info.artifact_uri, active.data.tags, client)
-        log(run, params={name: text for name, text in params.items() if name not in known})
+        log(
+            run,
+            params={name: text for name, text in params.items() if name not in known},
+            tags={"mlflow.source.name": SOURCE} if _is_local(active.data.tags) else {},
+        )
         yield run
 
 
@@ -166,6 +171,12 @@ def log_folder(run: Run, folder: Path) -> None:
     """
     with said_to_server("store the artifacts"):
         run.client.log_artifacts(run.id, str(folder))
+
+
+def _is_local(tags: Mapping[str, str]) -> bool:
+    """Whether the source that mlflow noted is a path of this machine, which says nothing on another."""
+    source = tags.get("mlflow.source.name", "")
+    return source.startswith("file:") or Path(source.partition("#")[0]).is_absolute()
 
 
 def git_state(run: Run) -> Git:
@@ -253,6 +264,6 @@ def _check_reachable(uri: str) -> None:
 
 def _without_secrets(uri: str) -> str:
     """Leave out what may be secret of a URI: user, password and query."""
-    parts = urlsplit(uri)
-    netloc = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=netloc, query="").geturl()
+    scheme, separator, rest = uri.partition("?")[0].rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,20 @@
+# The verbs of this project, one line each. Everything runs in the locked environment.
+.PHONY: train ui test lint format lock
+
+train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
+	uv run mlflow run . --env-manager local $(ARGS)
+
+ui: ## look at runs and registered models: http://127.0.0.1:5000
+	uv run mlflow ui
+
+test: ## all tests
+	uv run pytest
+
+lint: ## what .ci/run checks before it tests
+	uv run ruff format --check . && uv run ruff check . && uv run mypy
+
+format:
+	uv run ruff format . && uv run ruff check --fix .
+
+lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it
+	uv lock && uv run python tools/conda_yml.py

@@ -1,0 +1,79 @@
+"""What tests share: a store of their own, and train.py called in this process."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import fluent
+
+import train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did: its exit code and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name one SQLite store for the session: making its tables takes longer than a training run."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def store(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
+    """Point MLflow to the store, run in the project's folder, and forget both afterwards."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AZUREML_", "GIT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv(
+        "_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(tracking_uri.removeprefix("sqlite:///")).parent)
+    )
+    monkeypatch.chdir(ROOT)
+    forget()
+    yield mlflow.MlflowClient(tracking_uri)
+    while mlflow.active_run():
+        mlflow.end_run("FAILED")
+    forget()
+
+
+def forget() -> None:
+    """Undo what mlflow keeps in the process: the experiment that was set."""
+    fluent._active_experiment_id = None
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
+Trainer = Callable[..., Done]
+
+
+@pytest.fixture
+def trains(store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Trainer:
+    """Give train.py's command line as a function: ``trains(alpha=1, model_name="none")``."""
+
+    def call(**parameters: object) -> Done:
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
+        capsys.readouterr()
+        given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+        code = train.main(arguments)
+        fluent._active_experiment_id = None
+        if not given:
+            os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set_experiment leaves it behind
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return call
+
+
+def run_id(done: Done) -> str:
+    """Read the run's id from what train.py printed."""
+    return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
