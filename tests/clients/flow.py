@@ -25,7 +25,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError  # no
 from azure.identity import DefaultAzureCredential  # noqa: E402
 
 CONDA = "name: flow\ndependencies:\n  - python=3.11\n  - pip:\n      - mlflow\n"
-TRAIN = '''
+TRAIN = """
 import argparse, json, os, pathlib, shutil
 import mlflow
 parser = argparse.ArgumentParser()
@@ -47,7 +47,7 @@ with mlflow.start_run() as run:
     if arguments.out:
         shutil.copytree(folder, pathlib.Path(arguments.out) / "models")
 print("done", os.environ["AZUREML_RUN_ID"], flush=True)
-'''
+"""
 
 
 def say(step: str, **values: object) -> None:
@@ -72,10 +72,20 @@ def main() -> None:
     except ResourceNotFoundError as error:
         say("no cluster", status=error.status_code)
     cluster = AmlCompute(
-        name="flow-cluster", size="Standard_DS3_v2", min_instances=0, max_instances=2, idle_time_before_scale_down=120
+        name="flow-cluster",
+        size="Standard_DS3_v2",
+        min_instances=0,
+        max_instances=2,
+        idle_time_before_scale_down=120,
     )
     created = client.compute.begin_create_or_update(cluster).result()
-    say("cluster", name=created.name, size=created.size, maximum=created.max_instances, state=created.provisioning_state)
+    say(
+        "cluster",
+        name=created.name,
+        size=created.size,
+        maximum=created.max_instances,
+        state=created.provisioning_state,
+    )
     cluster.max_instances = 3
     say("cluster updated", maximum=client.compute.begin_create_or_update(cluster).result().max_instances)
     try:
@@ -86,7 +96,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         (here / "conda.yml").write_text(CONDA)
-        environment = Environment(name="flow-env", version="1", image="image:1", conda_file=str(here / "conda.yml"))
+        environment = Environment(
+            name="flow-env", version="1", image="image:1", conda_file=str(here / "conda.yml")
+        )
         environment = client.environments.create_or_update(environment)
         latest = client.environments.get("flow-env", label="latest")
         say("environment", version=environment.version, latest=latest.version)
@@ -121,8 +133,12 @@ def main() -> None:
         client.jobs.download(sent.name, download_path=here / "two", output_name="model")
         say(
             "downloads",
-            all=sorted(p.relative_to(here / "one").as_posix() for p in (here / "one").rglob("*") if p.is_file()),
-            named=sorted(p.relative_to(here / "two").as_posix() for p in (here / "two").rglob("*") if p.is_file()),
+            all=sorted(
+                p.relative_to(here / "one").as_posix() for p in (here / "one").rglob("*") if p.is_file()
+            ),
+            named=sorted(
+                p.relative_to(here / "two").as_posix() for p in (here / "two").rglob("*") if p.is_file()
+            ),
             run=json.loads((here / "one" / "artifacts" / "metric.json").read_text())["run"],
         )
 
@@ -140,13 +156,25 @@ def main() -> None:
         found = mlflow.search_runs(experiment_names=["flow"], filter_string="metrics.rmse > 0")
         say("search", runs=list(found["run_id"]))
         path = mlflow.artifacts.download_artifacts(f"runs:/{sent.name}/models")
-        say("artifacts", files=sorted(os.listdir(path)), listed=[f.path for f in mlflow.MlflowClient().list_artifacts(sent.name)])
+        say(
+            "artifacts",
+            files=sorted(os.listdir(path)),
+            listed=[f.path for f in mlflow.MlflowClient().list_artifacts(sent.name)],
+        )
         registry = mlflow.MlflowClient()
         registry.create_registered_model("flow-model")
-        version = registry.create_model_version("flow-model", f"{run.info.artifact_uri}/models", run_id=sent.name)
+        version = registry.create_model_version(
+            "flow-model", f"{run.info.artifact_uri}/models", run_id=sent.name
+        )
         registry.set_model_version_tag("flow-model", version.version, "data", "abc")
         asset = client.models.get("flow-model", version="1")
-        say("version", version=version.version, run=version.run_id, asset=asset.path, latest=client.models.get("flow-model", label="latest").version)
+        say(
+            "version",
+            version=version.version,
+            run=version.run_id,
+            asset=asset.path,
+            latest=client.models.get("flow-model", label="latest").version,
+        )
 
         again = client.jobs.create_or_update(job)
         client.jobs.stream(again.name)
@@ -160,7 +188,9 @@ def main() -> None:
             compute="flow-cluster",
         )
         step = sweeping(alpha=Choice([0.1, 0.3]))
-        sweep = step.sweep(sampling_algorithm="grid", primary_metric="rmse", goal="Minimize", compute="flow-cluster")
+        sweep = step.sweep(
+            sampling_algorithm="grid", primary_metric="rmse", goal="Minimize", compute="flow-cluster"
+        )
         sweep.set_limits(max_total_trials=4, max_concurrent_trials=2, timeout=3600)
         sweep.experiment_name = "flow"
         sent_sweep = client.jobs.create_or_update(sweep)
@@ -176,7 +206,9 @@ def main() -> None:
             score=done.properties.get("score"),
             children=sorted(children),
             parents=[mlflow.get_run(child).data.tags.get("mlflow.parentRunId") for child in children],
-            files=sorted(p.relative_to(here / "sweep").as_posix() for p in (here / "sweep").rglob("*") if p.is_file()),
+            files=sorted(
+                p.relative_to(here / "sweep").as_posix() for p in (here / "sweep").rglob("*") if p.is_file()
+            ),
         )
 
         failing = command(
@@ -189,16 +221,27 @@ def main() -> None:
         try:
             client.jobs.stream(failed.name)
         except JobException as error:
-            say("failing", status=client.jobs.get(failed.name).status, message=str(error), run=mlflow.get_run(failed.name).info.status)
+            say(
+                "failing",
+                status=client.jobs.get(failed.name).status,
+                message=str(error),
+                run=mlflow.get_run(failed.name).info.status,
+            )
 
-        sleeping = command(command="echo sleeping; sleep 300", environment="flow-env:1", compute="flow-cluster")
+        sleeping = command(
+            command="echo sleeping; sleep 300", environment="flow-env:1", compute="flow-cluster"
+        )
         sent_sleeping = client.jobs.create_or_update(sleeping)
         try:
             client.jobs.download(sent_sleeping.name, download_path=here / "early")
         except JobException as error:
             say("early download", message=str(error))
         client.jobs.begin_cancel(sent_sleeping.name).result()
-        say("cancelled", status=client.jobs.get(sent_sleeping.name).status, run=mlflow.get_run(sent_sleeping.name).info.status)
+        say(
+            "cancelled",
+            status=client.jobs.get(sent_sleeping.name).status,
+            run=mlflow.get_run(sent_sleeping.name).info.status,
+        )
         try:
             client.jobs.begin_cancel(sent_sleeping.name).result()
         except HttpResponseError as error:

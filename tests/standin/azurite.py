@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -90,8 +91,6 @@ def install() -> Path:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold a lock among processes: two test sessions may start at once."""
-    import fcntl
-
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

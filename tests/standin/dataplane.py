@@ -161,7 +161,7 @@ def _artifact(call: Call, path: str) -> Document:
 async def list_artifacts(service: Service, call: Call) -> web.Response:
     """Return every artifact of a run; the client asks for no folder and filters by itself."""
     _, _, folder = _place(call)
-    blobs = await service.in_thread(service.storage.list, names.ARTIFACTSTORE, f"{folder}/")
+    blobs = await service.in_thread(service.storage.names, names.ARTIFACTSTORE, f"{folder}/")
     value = [_artifact(call, blob.removeprefix(f"{folder}/")) for blob in blobs]
     return ok({"value": value, "continuationToken": "", "nextLink": None})
 

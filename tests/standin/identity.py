@@ -99,7 +99,10 @@ class Tokens:
             raise ServiceError(401, "AuthenticationFailed", text, plane, _challenge())
         try:
             claims: dict[str, Any] = jwt.decode(
-                authorization.removeprefix("Bearer "), self.secret, algorithms=["HS256"], audience=list(audiences)
+                authorization.removeprefix("Bearer "),
+                self.secret,
+                algorithms=["HS256"],
+                audience=list(audiences),
             )
         except jwt.ExpiredSignatureError as error:
             raise expired(plane) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -238,10 +237,6 @@ class Jobs:
             if body["status"] not in ENDED:
                 runner.terminate(self.service, name)
 
-    def owns(self, child: subprocess.Popen[bytes]) -> bool:
-        """Say whether a process is one that a job still needs."""
-        return child.poll() is None and child.pid in runner.keeper_pids(self.service)
-
     def _start(self, name: str) -> None:
         kind = self.body(name)["properties"]["jobType"]
         follow = runner.follow if kind == "Command" else sweeps.follow
@@ -295,7 +290,7 @@ class Jobs:
         prefix = names.artifact_prefix(name)
         found = []
         for folder in ("user_logs", "azureml-logs"):
-            found += self.service.storage.list(names.ARTIFACTSTORE, f"{prefix}/{folder}/")
+            found += self.service.storage.names(names.ARTIFACTSTORE, f"{prefix}/{folder}/")
         return {
             blob.removeprefix(f"{prefix}/"): self.service.storage.blob_sas(names.ARTIFACTSTORE, blob)
             for blob in found

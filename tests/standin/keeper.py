@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -27,6 +28,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pipes", default="", help="file descriptors, comma-separated")
     parser.add_argument("--exit-file", help="where to write how it ended")
+    parser.add_argument(
+        "--lock", help="a file that is locked, and names this process, while the command runs"
+    )
     parser.add_argument("--log", help="where stdout and stderr go")
     parser.add_argument("--deadline", type=float, help="seconds")
     parser.add_argument("command", nargs="+")
@@ -37,6 +41,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: os.write(told_write, b"x") and None)
 
+    lock = open(options.lock, "w") if options.lock else None  # noqa: SIM115 - it is held until the end
+    if lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(os.getpid()))
+        lock.flush()
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(options.log, "ab", buffering=0)) if options.log else None
         try:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from tests.standin import build, names, rendering
 from tests.standin.errors import run_error
-from tests.standin.state import Document, free_port
+from tests.standin.state import Document, free_port, holder
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
@@ -70,6 +71,7 @@ async def follow(service: Service, name: str) -> Ending:
         preempted = service.faults.take({"preempt"}, compute or "")
     began = time.monotonic()
     while not all(_exit(service, name, rank) for rank in range(world)):
+        service.reap()
         await service.in_thread(_ship, service, name, world)
         if service.jobs.body(name).get("cancel"):
             await _end(service, name, world)
@@ -131,7 +133,8 @@ def _launch(service: Service, name: str, properties: Document) -> None:
     port, python = free_port(), Path(service.jobs.body(name)["python"])
     limit = rendering.seconds((properties.get("limits") or {}).get("timeout"))
     for rank in range(world):
-        (folder / f"exit-{rank}.json").unlink(missing_ok=True)
+        for old in (f"exit-{rank}.json", f"keeper-{rank}.lock"):
+            (folder / old).unlink(missing_ok=True)
         per_node = max(1, world // nodes(properties))
         place = {
             "RANK": rank,
@@ -151,6 +154,7 @@ def _launch(service: Service, name: str, properties: Document) -> None:
         if fault:
             command = f'"{python}" "{folder / "fails.py"}"'
         keeper = [sys.executable, "-I", str(KEEPER), "--pipes", str(service.owner)]
+        keeper += ["--lock", str(folder / f"keeper-{rank}.lock")]
         keeper += ["--log", str(folder / f"log-{rank}.txt"), "--exit-file", str(folder / f"exit-{rank}.json")]
         deadlines = [seconds for seconds in (limit, service.lifetime) if seconds]
         keeper += ["--deadline", str(min(deadlines))] if deadlines else []
@@ -164,54 +168,42 @@ def _launch(service: Service, name: str, properties: Document) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        service.children.append(process)
-        (folder / f"keeper-{rank}.pid").write_text(str(process.pid))
+        service.job_children.append(process)
     service.jobs.update(name, launched=True)
 
 
 def _exit(service: Service, name: str, rank: int) -> Document | None:
     """Return how a process has ended, None while it runs."""
-    path = service.folder.job(name) / f"exit-{rank}.json"
+    folder = service.folder.job(name)
+    path, lock = folder / f"exit-{rank}.json", folder / f"keeper-{rank}.lock"
+    # In this order: the keeper writes how it ended before it lets go of its lock.
+    lost = lock.exists() and lock.read_text() != "" and holder(lock) is None
     if path.exists():
         ending: Document = json.loads(path.read_text())
         return ending
-    if _keeper(service, name, rank) is None and not path.exists():
-        return {"code": 1, "reason": "lost"}
-    return None
-
-
-def _keeper(service: Service, name: str, rank: int) -> psutil.Process | None:
-    """Return the keeper of a process, None if it is gone; the number alone could be another's by now."""
-    path = service.folder.job(name) / f"keeper-{rank}.pid"
-    try:
-        process = psutil.Process(int(path.read_text()))
-        alive = process.status() != psutil.STATUS_ZOMBIE and str(KEEPER) in process.cmdline()
-    except (OSError, ValueError, psutil.Error):
-        return None
-    return process if alive else None
+    return {"code": 1, "reason": "lost"} if lost else None
 
 
 async def _end(service: Service, name: str, world: int) -> None:
     """End what still runs of a job and wait until it is gone."""
     for rank in range(world):
-        keeper = _keeper(service, name, rank)
-        if keeper is not None and _exit(service, name, rank) is None:
-            keeper.terminate()
+        _tell(service.folder.job(name) / f"keeper-{rank}.lock")
     while not all(_exit(service, name, rank) for rank in range(world)):
         await asyncio.sleep(0.05)
 
 
+def _tell(lock: Path) -> None:
+    """Tell a keeper to end its command."""
+    pid = holder(lock)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
 def terminate(service: Service, name: str) -> None:
     """Tell the keepers of a job to end it, without waiting."""
-    for path in service.folder.job(name).glob("keeper-*.pid"):
-        keeper = _keeper(service, name, int(path.stem.removeprefix("keeper-")))
-        if keeper is not None:
-            keeper.terminate()
-
-
-def keeper_pids(service: Service) -> set[int]:
-    """Return the process ids of the keepers of all jobs."""
-    return {int(path.read_text()) for path in service.folder.root.glob("jobs/*/keeper-*.pid")}
+    for lock in service.folder.job(name).glob("keeper-*.lock"):
+        _tell(lock)
 
 
 def log_name(rank: int, world: int) -> str:

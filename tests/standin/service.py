@@ -75,6 +75,7 @@ class Service:
     faults: Faults = field(default_factory=Faults)
     operations: Operations = field(default_factory=Operations)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    job_children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     router: wire.Router = field(
         default_factory=lambda: wire.Router(
             [*control.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES]
@@ -103,6 +104,10 @@ class Service:
             }
             | {"note": "unknown route"}
         )
+
+    def reap(self) -> None:
+        """Collect the keepers of jobs that have ended."""
+        self.job_children = [child for child in self.job_children if child.poll() is None]
 
     def log(self, text: str) -> None:
         """Write to the service's own log."""
@@ -240,7 +245,12 @@ async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_reader(options.owner, lambda: (loop.remove_reader(options.owner), gone.set()))
+
+    def owner_gone() -> None:
+        loop.remove_reader(options.owner)
+        gone.set()
+
+    loop.add_reader(options.owner, owner_gone)
 
     folder = Folder(Path(options.state).resolve())
     folder.ready.unlink(missing_ok=True)
@@ -287,15 +297,15 @@ async def serve(options: argparse.Namespace) -> None:
     await service.jobs.leave()
     for runner in runners:
         await runner.cleanup()
+    ending = list(service.children)
     if not stop.is_set():
         # The owner is gone, and the keepers of the jobs have seen it too; or the time is up, and nobody comes back.
         service.jobs.end_processes()
+        ending += service.job_children
     await service.tracking.close()
     await service.blob_session.close()
     os.close(held)
-    await asyncio.gather(
-        *(asyncio.to_thread(_wait, child) for child in service.children if not service.jobs.owns(child))
-    )
+    await asyncio.gather(*(asyncio.to_thread(_wait, child) for child in ending))
     documents.close()
 
 

@@ -5,6 +5,7 @@ Documents (computes, assets, jobs) are rows of one sqlite file; everything else 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import secrets
 import socket
@@ -135,6 +136,22 @@ class Documents:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+
+def holder(lock: Path) -> int | None:
+    """Return the process id of the keeper that holds a lock file, None if nobody holds it.
+
+    The kernel drops the lock with its holder, so an old number is never taken for a new process.
+    """
+    try:
+        with lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+    except FileNotFoundError:
+        return None
+    return None
 
 
 def listen(port: int = 0) -> socket.socket:

@@ -92,7 +92,7 @@ class Storage:
         )
         return f"https://{names.BLOB}/{container}/{quote(path)}?{token}"
 
-    def list(self, datastore: str, prefix: str) -> list[str]:
+    def names(self, datastore: str, prefix: str) -> list[str]:
         """Return the names of the blobs that begin with `prefix`."""
         return list(self.container(datastore).list_blob_names(name_starts_with=prefix))
 

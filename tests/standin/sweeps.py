@@ -8,7 +8,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tests.standin import names, rendering, runner
@@ -153,7 +153,7 @@ def combinations(space: dict[str, Any], sampling: dict[str, Any], seed: str) -> 
     if kind != "Random":
         raise ValueError(f"The stand-in searches by Grid and Random, not {kind}.")
     chance = random.Random(sampling.get("seed") or seed)
-    seen = set()
+    seen: set[str] = set()
     finite = math.prod(len(s[1][0]) if s[0] == "choice" else 10**9 for s in space.values())
     while len(seen) < finite:
         setting = {key: _draw(chance, *spec) for key, spec in space.items()}
@@ -170,7 +170,7 @@ def _draw(chance: random.Random, kind: str, arguments: list[Any]) -> Any:
         return chance.randrange(int(arguments[0]))
     quantum = float(arguments[2]) if kind.startswith("q") else None
     kind = kind.removeprefix("q")
-    draws = {"uniform": chance.uniform, "normal": chance.gauss}
+    draws: dict[str, Callable[[float, float], float]] = {"uniform": chance.uniform, "normal": chance.gauss}
     if kind.removeprefix("log") not in draws:
         raise ValueError(f"There is no distribution called {kind}.")
     value = draws[kind.removeprefix("log")](float(arguments[0]), float(arguments[1]))

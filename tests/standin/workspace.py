@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tests.standin import identity, names, rendering
 from tests.standin.faults import Fault
-from tests.standin.state import Folder
+from tests.standin.state import Folder, holder
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 180.0
@@ -168,11 +168,8 @@ class StandIn:
     def _wait_for_jobs(self) -> None:
         """Wait for the keepers of jobs; each has seen its owner go."""
         until = time.monotonic() + 15
-        for pid in self.folder.root.glob("jobs/*/keeper-*.pid"):
-            rank = pid.stem.removeprefix("keeper-")
-            while not pid.with_name(f"exit-{rank}.json").exists() and time.monotonic() < until:
-                if not Path("/proc").exists() or not Path(f"/proc/{pid.read_text()}").exists():
-                    break
+        for lock in self.folder.root.glob("jobs/*/keeper-*.lock"):
+            while holder(lock) is not None and time.monotonic() < until:
                 time.sleep(0.05)
 
     def __enter__(self) -> Self:
@@ -221,13 +218,9 @@ class StandIn:
         **options
             As for `subprocess.run`; output is captured as text unless they say otherwise.
         """
-        options = {
-            "env": self.process_environ(),
-            "capture_output": True,
-            "text": True,
-            "check": False,
-        } | options
-        return subprocess.run(command, **options)
+        settings: dict[str, Any] = {"env": self.process_environ(), "capture_output": True, "text": True}
+        done: subprocess.CompletedProcess[str] = subprocess.run(command, check=False, **(settings | options))
+        return done
 
     @property
     def tracking_uri(self) -> str:
