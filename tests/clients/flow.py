@@ -63,7 +63,7 @@ def main() -> None:
     )
     workspace = client.workspaces.get(os.environ["AZUREML_WORKSPACE_NAME"])
     say("workspace", location=workspace.location, tracking=workspace.mlflow_tracking_uri)
-    sizes = {size.name: size.v_cp_us for size in client.compute.list_sizes()}
+    sizes = {size.name: vars(size)["vCPUs"] for size in client.compute.list_sizes()}
     usage = {row.name["value"]: row.limit for row in client.compute.list_usage()}
     say("sizes", cores=sizes["Standard_DS3_v2"], limit=usage["standardDSv2Family"])
 

@@ -124,8 +124,11 @@ async def _forward(service: Service, request: web.Request, fault: Fault | None) 
                 await answer.write(chunk)
             if limit != size and left <= 0:
                 break
-        if fault and fault.kind in ("reset", "truncated-download"):
+        if fault and fault.kind == "reset":
             reset(request)
+        if fault and fault.kind == "truncated-download" and request.transport is not None:
+            request.transport.close()
+            raise ConnectionResetError("closed on request")
         await answer.write_eof()
         return answer
 
