@@ -1,4 +1,4 @@
-"""What tests share: a store of their own, and train.py called in this process."""
+"""What tests share: a store of their own, train.py called in this process, a workspace on this machine."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ import pytest
 from mlflow.tracking import fluent
 
 import train
+from tests.standin import StandIn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,3 +78,24 @@ def trains(store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Tr
 def run_id(done: Done) -> str:
     """Read the run's id from what train.py printed."""
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
+
+
+@pytest.fixture(scope="session")
+def standin_session() -> Iterator[StandIn]:
+    """A workspace on this machine, started once for all tests that want one.
+
+    At the end no client may have asked for a route that the stand-in does not know: that is how an update of a
+    client library is noticed.
+    """
+    with StandIn() as workspace:
+        yield workspace
+        unknown = sorted(set(workspace.unknown_routes))
+    assert not unknown, f"clients asked for what the stand-in does not know: {unknown}"
+
+
+@pytest.fixture
+def standin(standin_session: StandIn) -> Iterator[StandIn]:
+    """The workspace of the session, without faults before and after the test."""
+    standin_session.clear_faults()
+    yield standin_session
+    standin_session.clear_faults()

@@ -1,0 +1,283 @@
+"""One command job, from the queue to its end: its files, its processes, its logs, its outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.standin import build, names, rendering
+from tests.standin.errors import run_error
+from tests.standin.state import Document, free_port, holder
+
+if TYPE_CHECKING:
+    from tests.standin.service import Service
+
+Ending = tuple[str, Document | None]
+KEEPER = Path(__file__).with_name("keeper.py")
+FAILING = """import sys
+def train():
+    raise ValueError("this failure was asked for")
+try:
+    train()
+except ValueError:
+    import traceback
+    traceback.print_exc()
+sys.exit({code})
+"""
+
+
+class Cancelled(Exception):  # noqa: N818 - it is an outcome
+    """The job has been cancelled while it waited or was prepared."""
+
+
+def output_uris(name: str, properties: Document) -> dict[str, str]:
+    """Return where a job's named outputs will lie."""
+    return {
+        output: spec.get("uri") or f"azureml://datastores/{names.BLOBSTORE}/paths/azureml/{name}/{output}/"
+        for output, spec in (properties.get("outputs") or {}).items()
+        if output != "default"
+    }
+
+
+async def follow(service: Service, name: str) -> Ending:
+    """Bring a command job to its end, from wherever it is."""
+    body = service.jobs.body(name)
+    properties = body["properties"]
+    world = world_size(properties)
+    compute = service.jobs.compute(properties)
+    if not body.get("launched"):
+        service.jobs.update(name, status="Queued")
+        await service.jobs.allocate(name, compute, nodes(properties))
+        _advance(service, name, "Preparing")
+        failure = await _prepare(service, name, properties)
+        if failure is not None:
+            return "Failed", failure
+        _advance(service, name, "Running")
+        await service.in_thread(_launch, service, name, properties)
+    else:
+        service.jobs.take_nodes(name, compute, nodes(properties))
+    preempted = None
+    if service.jobs.low_priority(compute):
+        preempted = service.faults.take({"preempt"}, compute or "")
+    began = time.monotonic()
+    while not all(_exit(service, name, rank) for rank in range(world)):
+        service.reap()
+        await service.in_thread(_ship, service, name, world)
+        if service.jobs.body(name).get("cancel"):
+            await _end(service, name, world)
+            break
+        if preempted and time.monotonic() - began >= preempted.seconds:
+            await _end(service, name, world)
+            return "Failed", await _preempted(service, name, world)
+        if any((_exit(service, name, rank) or {"code": 0})["code"] for rank in range(world)):
+            await _end(service, name, world)
+            break
+        await asyncio.sleep(0.25)
+    return await _finalize(service, name, properties, world)
+
+
+def nodes(properties: Document) -> int:
+    """Return the number of nodes that a job asks for."""
+    return int((properties.get("resources") or {}).get("instanceCount") or 1)
+
+
+def world_size(properties: Document) -> int:
+    """Return the number of processes of a job: one, unless it is distributed."""
+    distribution = properties.get("distribution") or {}
+    if distribution.get("distributionType") != "PyTorch":
+        return 1
+    return nodes(properties) * int(distribution.get("processCountPerInstance") or 1)
+
+
+def _advance(service: Service, name: str, status: str) -> None:
+    if service.jobs.body(name).get("cancel"):
+        raise Cancelled
+    changes: Document = {"status": status}
+    if status == "Running":
+        changes["started"] = service.jobs.clock()
+    service.jobs.update(name, **changes)
+
+
+async def _prepare(service: Service, name: str, properties: Document) -> Document | None:
+    """Build the environment and fetch the files; return the error if that fails."""
+    python = await build.environment(service, name, properties)
+    if python is None:
+        text = f"Image build failed. For more details, check log file {build.LOG}."
+        return run_error("UserError", text)
+    service.jobs.update(name, python=str(python))
+    try:
+        await service.in_thread(rendering.fetch, service, name, properties)
+    except rendering.Unreadable as error:
+        return run_error("UserError", str(error))
+    return None
+
+
+def _launch(service: Service, name: str, properties: Document) -> None:
+    """Start the processes of a job; they do not depend on this one."""
+    folder, world = service.folder.job(name), world_size(properties)
+    fault = service.faults.take(
+        {"job-fails"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1]
+    )
+    if fault:
+        (folder / "fails.py").write_text(FAILING.format(code=fault.code))
+    port, python = free_port(), Path(service.jobs.body(name)["python"])
+    limit = rendering.seconds((properties.get("limits") or {}).get("timeout"))
+    for rank in range(world):
+        for old in (f"exit-{rank}.json", f"keeper-{rank}.lock"):
+            (folder / old).unlink(missing_ok=True)
+        per_node = max(1, world // nodes(properties))
+        place = {
+            "RANK": rank,
+            "NODE_RANK": rank // per_node,
+            "LOCAL_RANK": rank % per_node,
+            "WORLD_SIZE": world,
+        }
+        environ = rendering.environ(service, name, properties, python)
+        if (properties.get("distribution") or {}).get("distributionType") == "PyTorch":
+            environ |= {key: str(value) for key, value in place.items()}
+            environ |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "LOCAL_WORLD_SIZE": str(per_node),
+            }
+        command = rendering.render(service, name, properties["command"], properties)
+        if fault:
+            command = f'"{python}" "{folder / "fails.py"}"'
+        keeper = [sys.executable, "-I", str(KEEPER), "--pipes", str(service.owner)]
+        keeper += ["--lock", str(folder / f"keeper-{rank}.lock")]
+        keeper += ["--log", str(folder / f"log-{rank}.txt"), "--exit-file", str(folder / f"exit-{rank}.json")]
+        deadlines = [seconds for seconds in (limit, service.lifetime) if seconds]
+        keeper += ["--deadline", str(min(deadlines))] if deadlines else []
+        process = subprocess.Popen(
+            [*keeper, "--", "/bin/bash", "-c", command],
+            cwd=rendering.working_folder(service, name, place["NODE_RANK"]),
+            env=environ,
+            pass_fds=(service.owner,),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        service.job_children.append(process)
+    service.jobs.update(name, launched=True)
+
+
+def _exit(service: Service, name: str, rank: int) -> Document | None:
+    """Return how a process has ended, None while it runs."""
+    folder = service.folder.job(name)
+    path, lock = folder / f"exit-{rank}.json", folder / f"keeper-{rank}.lock"
+    # In this order: the keeper writes how it ended before it lets go of its lock.
+    lost = lock.exists() and lock.read_text() != "" and holder(lock) is None
+    if path.exists():
+        ending: Document = json.loads(path.read_text())
+        return ending
+    return {"code": 1, "reason": "lost"} if lost else None
+
+
+async def _end(service: Service, name: str, world: int) -> None:
+    """End what still runs of a job and wait until it is gone."""
+    for rank in range(world):
+        _tell(service.folder.job(name) / f"keeper-{rank}.lock")
+    while not all(_exit(service, name, rank) for rank in range(world)):
+        await asyncio.sleep(0.05)
+
+
+def _tell(lock: Path) -> None:
+    """Tell a keeper to end its command."""
+    pid = holder(lock)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def terminate(service: Service, name: str) -> None:
+    """Tell the keepers of a job to end it, without waiting."""
+    for lock in service.folder.job(name).glob("keeper-*.lock"):
+        _tell(lock)
+
+
+def log_name(rank: int, world: int) -> str:
+    """Return the name of a process's log."""
+    return "user_logs/std_log.txt" if world == 1 else f"user_logs/std_log_process_{rank}.txt"
+
+
+def _ship(service: Service, name: str, world: int) -> None:
+    """Bring what the processes have written to where clients read it."""
+    prefix = names.artifact_prefix(name)
+    for rank in range(world):
+        log = service.folder.job(name) / f"log-{rank}.txt"
+        service.storage.append(names.ARTIFACTSTORE, f"{prefix}/{log_name(rank, world)}", log)
+
+
+async def _preempted(service: Service, name: str, world: int) -> Document:
+    await service.in_thread(_ship, service, name, world)
+    text = (
+        "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the run has failed or "
+        "restarted. Reason: Received pre-emption warning signal"
+    )
+    return run_error("UserError", text)
+
+
+async def _finalize(service: Service, name: str, properties: Document, world: int) -> Ending:
+    """Save logs and outputs and say how the job has ended."""
+    cancelled = bool(service.jobs.body(name).get("cancel"))
+    if not cancelled:
+        service.jobs.update(name, status="Finalizing")
+    await service.in_thread(_ship, service, name, world)
+    await service.in_thread(_save, service, name)
+    endings: list[Any] = [_exit(service, name, rank) for rank in range(world)]
+    if cancelled:
+        return "Canceled", None
+    if any(ending["reason"] == "deadline" for ending in endings):
+        limit = (properties.get("limits") or {}).get("timeout")
+        return "Canceled", run_error(
+            "UserError", f"The job was canceled because it exceeded its time limit ({limit})."
+        )
+    if any(ending["reason"] in ("lost", "owner-gone") for ending in endings):
+        return "Failed", run_error("SystemError", "The node that ran this job is gone.")
+    # A process that was ended because another had failed is not the one to name.
+    bad = [(rank, e["code"]) for rank, e in enumerate(endings) if e["code"] and e["reason"] == "exited"]
+    if not bad:
+        return "Completed", None
+    rank, code = bad[0]
+    tail = _tail(service.folder.job(name) / f"log-{rank}.txt")
+    text = (
+        f"Execution failed. User process 'bash' exited with status code {code}. Please check log file "
+        f"'{log_name(rank, world)}' for error details. Error: {tail}"
+    )
+    return "Failed", run_error("UserError", text)
+
+
+def _tail(path: Path) -> str:
+    """Return the last traceback of a log, or its last lines."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    found = list(re.finditer(r"^Traceback \(most recent call last\):", text, re.MULTILINE))
+    return text[found[-1].start() :][-2000:] if found else "\n".join(text.splitlines()[-10:])[-2000:]
+
+
+def _save(service: Service, name: str) -> None:
+    """Upload the named outputs, and the folders that the service saves of itself; then drop the working folders."""
+    folder = service.folder.job(name)
+    for output, uri in service.jobs.body(name)["outputs"].items():
+        found = re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+?)/?", uri)
+        written = folder / "outputs" / output
+        if found and written.is_dir():
+            service.storage.upload_folder(found[1], found[2], written)
+    for kept in ("outputs", "logs"):
+        written = rendering.working_folder(service, name, 0) / kept
+        if written.is_dir():
+            service.storage.upload_folder(
+                names.ARTIFACTSTORE, f"{names.artifact_prefix(name)}/{kept}", written
+            )
+    for gone in (folder / "inputs", folder / "nodes"):
+        shutil.rmtree(gone, ignore_errors=True)

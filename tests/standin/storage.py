@@ -1,0 +1,164 @@
+"""Blobs: what the stand-in itself reads and writes in Azurite, and the signatures that it gives to others."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.blob import (
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContainerClient,
+    ContainerSasPermissions,
+    generate_blob_sas,
+    generate_container_sas,
+)
+
+from tests.standin import names
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The storage account.
+
+    Parameters
+    ----------
+    port : int
+        Where Azurite listens, on loopback, without TLS.
+    key : bytes
+        The account's key.
+    """
+
+    port: int
+    key: bytes
+
+    @property
+    def account_key(self) -> str:
+        """The key as clients know it."""
+        return base64.b64encode(self.key).decode()
+
+    @functools.cached_property
+    def client(self) -> BlobServiceClient:
+        """A client that goes to Azurite directly."""
+        return BlobServiceClient(
+            f"http://127.0.0.1:{self.port}/{names.ACCOUNT}",
+            credential={"account_name": names.ACCOUNT, "account_key": self.account_key},
+            retry_total=2,
+        )
+
+    def container(self, datastore: str) -> ContainerClient:
+        """Return the container of a datastore."""
+        return self.client.get_container_client(names.CONTAINERS.get(datastore, datastore))
+
+    def prepare(self) -> None:
+        """Make the containers of the workspace's datastores."""
+        for container in names.CONTAINERS.values():
+            self.create(container)
+
+    def create(self, container: str) -> None:
+        """Make a container that may be there already."""
+        try:
+            self.client.create_container(container)
+        except ResourceExistsError:
+            return
+
+    def container_sas(self, container: str) -> str:
+        """Return the address of a container, signed for reading, writing and listing."""
+        token = generate_container_sas(
+            names.ACCOUNT,
+            container,
+            account_key=self.account_key,
+            permission=ContainerSasPermissions(read=True, write=True, create=True, add=True, list=True),
+            expiry=datetime.now(UTC) + timedelta(hours=8),
+        )
+        return f"https://{names.BLOB}/{container}?{token}"
+
+    def blob_sas(self, datastore: str, path: str, write: bool = False) -> str:
+        """Return the address of a blob, signed for reading or for reading and writing."""
+        container = names.CONTAINERS[datastore]
+        token = generate_blob_sas(
+            names.ACCOUNT,
+            container,
+            path,
+            account_key=self.account_key,
+            permission=BlobSasPermissions(read=True, write=write, create=write, add=write),
+            expiry=datetime.now(UTC) + timedelta(hours=8),
+        )
+        return f"https://{names.BLOB}/{container}/{quote(path)}?{token}"
+
+    def names(self, datastore: str, prefix: str) -> list[str]:
+        """Return the names of the blobs that begin with `prefix`."""
+        return list(self.container(datastore).list_blob_names(name_starts_with=prefix))
+
+    def exists(self, datastore: str, path: str) -> bool:
+        """Say whether there is a blob with exactly this name."""
+        return bool(self.container(datastore).get_blob_client(path).exists())
+
+    def download(self, datastore: str, prefix: str, target: Path) -> list[Path]:
+        """Download the blob `prefix`, or all blobs below it, into the folder `target`.
+
+        Returns
+        -------
+        list of Path
+            The files written. A single blob lies in `target` under its own name.
+        """
+        container = self.container(datastore)
+        prefix = prefix.rstrip("/")
+        written = []
+        for name, relative in _below(container, prefix):
+            path = target / relative
+            if not path.resolve().is_relative_to(target.resolve()):
+                raise ValueError(f"blob {name!r} would be written outside of {target}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                container.download_blob(name).readinto(file)
+            written.append(path)
+        return written
+
+    def upload(self, datastore: str, path: str, data: bytes | Path) -> None:
+        """Write a blob, over an older one if there is one."""
+        blob = self.container(datastore).get_blob_client(path)
+        if isinstance(data, bytes):
+            blob.upload_blob(data, overwrite=True)
+            return
+        with data.open("rb") as file:
+            blob.upload_blob(file, overwrite=True)
+
+    def upload_folder(self, datastore: str, prefix: str, folder: Path) -> int:
+        """Write the files of a folder and return how many there were."""
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        for path in files:
+            self.upload(datastore, f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+        return len(files)
+
+    def append(self, datastore: str, path: str, file: Path) -> None:
+        """Add to an append blob what `file` has more than it, as a log is shipped."""
+        blob = self.container(datastore).get_blob_client(path)
+        try:
+            offset = blob.get_blob_properties().size
+        except ResourceNotFoundError:
+            blob.create_append_blob()
+            offset = 0
+        if not file.exists() or file.stat().st_size <= offset:
+            return
+        with file.open("rb") as log:
+            log.seek(offset)
+            while chunk := log.read(1 << 20):
+                blob.append_block(chunk)
+
+
+def _below(container: ContainerClient, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each blob and its path in the target folder."""
+    blob = container.get_blob_client(prefix)
+    if prefix and blob.exists():
+        yield prefix, prefix.rsplit("/", 1)[-1]
+        return
+    folder = f"{prefix}/" if prefix else ""
+    for name in container.list_blob_names(name_starts_with=folder):
+        yield name, name[len(folder) :]
