@@ -182,15 +182,11 @@ def describe(run: tracking.Run, data: table.Table, outcome: Outcome) -> Facts:
     return Facts(run.id, lineage, versions, version_tags)
 
 
-def write_artifacts(
-    folder: Path, settings: Settings, data: table.Table, outcome: Outcome, facts: Facts
-) -> None:
+def write_artifacts(folder: Path, settings: Settings, data: table.Table, outcome: Outcome, facts: Facts) -> None:
     """Write all artifacts of the run: metric.json, models/, figures/, model_card.md."""
     (folder / FIGURES).mkdir()
     title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test_target)} test rows"
-    figures.save(
-        folder / FIGURES, settings.target, outcome.test_target, outcome.predicted, outcome.importance, title
-    )
+    figures.save(folder / FIGURES, settings.target, outcome.test_target, outcome.predicted, outcome.importance, title)
     model_folder.save(
         folder / MODELS,
         outcome.model,
@@ -260,9 +256,7 @@ def read_settings(given: dict[str, str]) -> Settings:
         key=keys,
         chosen=estimators.Choice(estimator, hyperparameters, scaling, seed),
         split=choice("split", given["split"], table.SPLITS),
-        test_fraction=number(
-            "test_fraction", given["test_fraction"], low=0, high=1, open_low=True, open_high=True
-        ),
+        test_fraction=number("test_fraction", given["test_fraction"], low=0, high=1, open_low=True, open_high=True),
         cv=evaluation.read_folds(given["cv"]),
         seed=seed,
         model_name=None if name == NONE else registry.check_name(name),
@@ -294,19 +288,13 @@ def _parser() -> argparse.ArgumentParser:
 def _echo_changes(given: dict[str, str]) -> None:
     defaults = {name: default for name, (default, _) in PARAMETERS.items()}
     changed = {name: text for name, text in given.items() if text != defaults[name]}
-    print(
-        "parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults"
-    )
+    print("parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults")
 
 
-def _report(
-    settings: Settings, data: table.Table, outcome: Outcome, run: tracking.Run, registered: str | None
-) -> None:
+def _report(settings: Settings, data: table.Table, outcome: Outcome, run: tracking.Run, registered: str | None) -> None:
     m = outcome.metrics
     rows = f"{m['rows_train']} training + {m['rows_test']} test rows"
-    print(
-        f"data        {data.source.name}: {rows}, {data.features.shape[1]} features, {settings.split} split"
-    )
+    print(f"data        {data.source.name}: {rows}, {data.features.shape[1]} features, {settings.split} split")
     print(f"rmse        {m['rmse']:.4f}  (mean predictor {m['baseline_rmse']:.4f})")
     if "cv_rmse_mean" in m:
         print(f"cv rmse     {m['cv_rmse_mean']:.4f} +- {m['cv_rmse_std']:.4f}")

@@ -37,9 +37,7 @@ def store(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.setenv(
-        "_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(tracking_uri.removeprefix("sqlite:///")).parent)
-    )
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path(tracking_uri.removeprefix("sqlite:///")).parent))
     monkeypatch.chdir(ROOT)
     forget()
     yield mlflow.MlflowClient(tracking_uri)

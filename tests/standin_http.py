@@ -42,9 +42,7 @@ def token(workspace: StandIn, audience: str = MANAGEMENT) -> str:
     return str(answer.json()["access_token"])
 
 
-def call(
-    workspace: StandIn, method: str, url: str, *, bearer: str | None = "", **options: Any
-) -> requests.Response:
+def call(workspace: StandIn, method: str, url: str, *, bearer: str | None = "", **options: Any) -> requests.Response:
     """Send one request through the proxy.
 
     Parameters

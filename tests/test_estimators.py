@@ -85,9 +85,7 @@ def test_a_forest_gives_the_same_digits_every_time() -> None:
         ),
     ],
 )
-def test_hyperparameters_reach_scikit_learn(
-    estimator: str, given: dict[str, str], expected: dict[str, Any]
-) -> None:
+def test_hyperparameters_reach_scikit_learn(estimator: str, given: dict[str, str], expected: dict[str, Any]) -> None:
     values = estimators.read_hyperparameters(estimator, given)
     assert values == expected
     model = estimators.make(estimators.Choice(estimator, values, "none", 5), pd.DataFrame({"a": [1.0]}))

@@ -49,15 +49,11 @@ def test_an_entity_is_in_one_fold_of_the_cross_validation() -> None:
 
 
 @pytest.mark.parametrize(("rows", "folds"), [(60, 5), (4, 4), (100_001, 0)])
-def test_folds_are_chosen_by_the_size_of_the_table(
-    rows: int, folds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folds_are_chosen_by_the_size_of_the_table(rows: int, folds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     monkeypatch.setattr(estimators, "fit", lambda model, x, y: used.append(len(x)) or model.fit(x, y))
     frame = pd.DataFrame({"a": np.arange(rows, dtype=float)})
-    measured = evaluation.cross_validate(
-        estimators.make(RIDGE, frame), frame, np.arange(rows) * 2.0, None, None, 0
-    )
+    measured = evaluation.cross_validate(estimators.make(RIDGE, frame), frame, np.arange(rows) * 2.0, None, None, 0)
     assert len(used) == folds
     assert bool(measured) == bool(folds)
 

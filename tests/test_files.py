@@ -151,9 +151,7 @@ def test_a_folder_holds_the_parts_of_one_parquet_table_alone(tmp_path: Path) -> 
         (("a", "c"), "has no feature"),
     ],
 )
-def test_one_clear_line_for_a_key_that_cannot_be_one(
-    key: tuple[str, ...], expected: str, tmp_path: Path
-) -> None:
+def test_one_clear_line_for_a_key_that_cannot_be_one(key: tuple[str, ...], expected: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(CSV)
     with pytest.raises(UserError, match=expected):
         table.read(str(tmp_path / "t.csv"), "y", key)

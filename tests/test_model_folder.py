@@ -41,9 +41,7 @@ def test_a_missing_or_wrong_typed_column_is_refused(folder: Path, tmp_path: Path
     frame = pd.read_csv(tmp_path / "mixed.csv").drop(columns="progression")
     with pytest.raises(mlflow.MlflowException, match=r"missing inputs.*bmi"):
         model.predict(frame.drop(columns="bmi"))
-    with pytest.raises(
-        mlflow.MlflowException, match=r"(?s)Incompatible input types for column bmi|bmi.*string"
-    ):
+    with pytest.raises(mlflow.MlflowException, match=r"(?s)Incompatible input types for column bmi|bmi.*string"):
         model.predict(frame.assign(bmi="heavy"))
     with pytest.raises(mlflow.MlflowException, match="column visits"):
         model.predict(frame.assign(visits=0.5))
@@ -52,9 +50,7 @@ def test_a_missing_or_wrong_typed_column_is_refused(folder: Path, tmp_path: Path
 def test_the_signature_has_the_types_of_the_table(folder: Path) -> None:
     schema = mlflow.models.get_model_info(str(folder)).signature.inputs
     types = {column.name: column.type.name for column in schema.inputs}
-    assert {types.pop(name) for name in ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")} == {
-        "double"
-    }
+    assert {types.pop(name) for name in ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")} == {"double"}
     assert types == {"visits": "long", "city": "string", "smoker": "boolean"}
 
 
@@ -70,9 +66,7 @@ def test_the_recorded_scoring_is_test_rows_and_what_was_predicted(folder: Path, 
     assert metadata["recorded_scoring_sha256"] == hashlib.sha256(text.encode()).hexdigest()
     rows = pd.DataFrame(**recorded["rows"])
     table = read(str(tmp_path / "mixed.csv"), "progression")
-    everything = {
-        tuple(row) for row in table.features.astype(object).where(table.features.notna(), None).to_numpy()
-    }
+    everything = {tuple(row) for row in table.features.astype(object).where(table.features.notna(), None).to_numpy()}
     assert {tuple(row) for row in rows.astype(object).where(rows.notna(), None).to_numpy()} <= everything
     assert len(rows) == len(recorded["predictions"]) == min(model_folder.RECORDED_ROWS, len(rows))
     model = mlflow.sklearn.load_model(str(folder))

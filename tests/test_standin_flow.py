@@ -59,9 +59,7 @@ def test_environment_and_job(steps: Steps) -> None:
     assert steps["sent"]["studio"].count("tid=") == 1
     log = steps["stream"]["log"]
     assert "Streaming user_logs/std_log.txt" in log
-    assert "rest [] files ['extra.txt', 'train.py']" in log, (
-        "an empty literal is no argument; only code is there"
-    )
+    assert "rest [] files ['extra.txt', 'train.py']" in log, "an empty literal is no argument; only code is there"
     assert f"done {name}" in log
     assert log.count(f"done {name}") == 1
     assert steps["ended"] == {"status": "Completed", "outputs": ["default", "model"]}
@@ -101,9 +99,7 @@ def test_a_registered_version_is_a_model_asset(steps: Steps) -> None:
 
 def test_code_is_uploaded_once(steps: Steps, requests: list[Request]) -> None:
     assert steps["again"] == {"status": "Completed", "same_code": True}
-    uploads = [
-        r for r in requests if r.method == "PUT" and r.plane == "blob" and r.path.endswith("/train.py")
-    ]
+    uploads = [r for r in requests if r.method == "PUT" and r.plane == "blob" and r.path.endswith("/train.py")]
     assert len([r for r in uploads if r.operation == ""]) == 1
     assert len([r for r in requests if r.path.endswith("/startPendingUpload")]) == 1
 
@@ -129,7 +125,7 @@ def test_failure_and_cancellation(steps: Steps) -> None:
     assert not [name for name in steps["jobs"]["names"] if name in steps["sweep"]["children"]]
 
 
-def test_nothing_tried_to_leave(flow: object, standin: StandIn) -> None:  # noqa: ARG001 - it has to have run
+def test_nothing_tried_to_leave(flow: object, standin: StandIn) -> None:
     assert standin.refused_hosts == []
 
 
@@ -141,9 +137,7 @@ def test_every_request_is_in_the_table(requests: list[Request]) -> None:
         if request.plane == "blob":
             continue
         matching = [
-            row
-            for row in rows
-            if request.method in row.methods.split() and row.pattern.fullmatch(request.path)
+            row for row in rows if request.method in row.methods.split() and row.pattern.fullmatch(request.path)
         ]
         assert matching, request
         assert request.api_version in (matching[0].versions.split() or [""]), request
@@ -168,7 +162,7 @@ def test_every_request_is_in_the_table(requests: list[Request]) -> None:
     } <= seen
 
 
-def test_no_secret_is_recorded(standin: StandIn, flow: object) -> None:  # noqa: ARG001 - it has to have run
+def test_no_secret_is_recorded(standin: StandIn, flow: object) -> None:
     text = standin.folder.requests.read_text() + (standin.folder.root / "service.log").read_text()
     assert "sig=" not in text
     assert "Bearer" not in text

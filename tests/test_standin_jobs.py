@@ -85,9 +85,7 @@ def test_code_is_what_was_uploaded_and_outputs_are_kept(standin: StandIn) -> Non
     assert paths == {"outputs/o.txt", "user_logs/std_log.txt"}
 
 
-def test_a_job_sees_the_service_and_nothing_of_the_submitter(
-    standin: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_sees_the_service_and_nothing_of_the_submitter(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBMITTER_SECRET", "x")
     variables = {"MINE": "${{inputs.alpha}}", "OTHER": "1"}
     http.submit(
@@ -148,9 +146,7 @@ def test_sending_a_job_twice_makes_one(standin: StandIn) -> None:
 
 def test_several_nodes_get_their_ranks(standin: StandIn) -> None:
     http.cluster(standin, "wide", nodes=3)
-    command = (
-        'echo "$RANK $NODE_RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT"; touch mine; ls | wc -l'
-    )
+    command = 'echo "$RANK $NODE_RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT"; touch mine; ls | wc -l'
     http.submit(
         standin,
         "ranks",
@@ -206,8 +202,7 @@ def test_jobs_wait_for_each_other(standin: StandIn) -> None:
     usage = http.call(
         standin,
         "GET",
-        f"{http.MANAGEMENT}/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}"
-        "/locations/westeurope/usages",
+        f"{http.MANAGEMENT}/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/westeurope/usages",
         params={"api-version": http.VERSIONS["locations"]},
     ).json()["value"]
     used = {row["name"]["value"]: row["currentValue"] for row in usage}
@@ -232,18 +227,14 @@ def test_a_cancelled_job_ends_wherever_it_is(standin: StandIn) -> None:
     http.submit(standin, "running", "trap '' TERM; sleep 600 & wait; sleep 600").raise_for_status()
     http.wait(standin, "running", "Running")
     for name in ("queued", "running"):
-        answer = http.call(
-            standin, "POST", f"/jobs/{name}/cancel", params={"api-version": "2023-04-01-preview"}
-        )
+        answer = http.call(standin, "POST", f"/jobs/{name}/cancel", params={"api-version": "2023-04-01-preview"})
         assert answer.status_code == 202
         assert answer.text == "null"
         assert answer.headers["Location"]
         assert http.wait(standin, name) == "Canceled"
         result = http.call(standin, "GET", answer.headers["Location"])
         assert (result.status_code, result.text) == (200, "")
-        again = http.call(
-            standin, "POST", f"/jobs/{name}/cancel", params={"api-version": "2023-04-01-preview"}
-        )
+        again = http.call(standin, "POST", f"/jobs/{name}/cancel", params={"api-version": "2023-04-01-preview"})
         assert again.status_code == 400
         assert http.innermost(again.json()) == "JobInTerminalState"
 

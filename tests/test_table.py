@@ -102,9 +102,7 @@ def test_the_stable_split_meets_the_fraction_on_average(fraction: float) -> None
 
 
 def make(features: pd.DataFrame, keys: pd.DataFrame | None = None) -> table.Table:
-    return table.Table(
-        features, np.arange(len(features), dtype=np.float64), keys, files.Source("t.csv", "", 0)
-    )
+    return table.Table(features, np.arange(len(features), dtype=np.float64), keys, files.Source("t.csv", "", 0))
 
 
 @settings(max_examples=25)

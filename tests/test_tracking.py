@@ -48,18 +48,14 @@ def test_a_server_that_does_not_answer_is_named(
     assert "it did not answer" in done.err
 
 
-def test_a_store_that_is_no_database(
-    trains: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_no_database(trains: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}")
     done = trains()
     assert done.code == 2
     assert "cannot be reached: unable to open database file" in done.err
 
 
-def test_a_file_store_is_refused_in_one_line(
-    trains: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_store_is_refused_in_one_line(trains: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
     done = trains()
     assert done.code == 2

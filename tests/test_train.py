@@ -53,12 +53,8 @@ def test_a_run_says_all_that_is_promised(trains: Trainer, store: mlflow.MlflowCl
         *("rows_train", "rows_test", "fit_seconds"),
     }
     source = ROOT / "data/diabetes.csv"
-    digest = subprocess.run(["sha256sum", source], capture_output=True, text=True, check=True).stdout.split()[
-        0
-    ]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    digest = subprocess.run(["sha256sum", source], capture_output=True, text=True, check=True).stdout.split()[0]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.data.tags.items() >= {
         ("data_name", "diabetes.csv"),
         ("data_sha256", digest),
@@ -167,10 +163,7 @@ def test_the_same_digits_by_mlflow_run_and_by_python(
 
 def test_changes_are_echoed(trains: Trainer) -> None:
     assert "parameters  all defaults\n" not in trains(alpha=2, seed="0", model_name="none").out
-    assert (
-        "alpha=3 (not auto), model_name=none (not diabetes-progression)"
-        in trains(alpha=3, model_name="none").out
-    )
+    assert "alpha=3 (not auto), model_name=none (not diabetes-progression)" in trains(alpha=3, model_name="none").out
     assert "seed" not in trains(alpha=2, seed="0", model_name="none").out
 
 

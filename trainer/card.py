@@ -42,8 +42,7 @@ def save(
             "What matters": {
                 "feature": importance["feature"].tolist(),
                 "RMSE added when shuffled": [
-                    f"{mean:.4g} ± {std:.2g}"
-                    for mean, std in zip(importance["mean"], importance["std"], strict=True)
+                    f"{mean:.4g} ± {std:.2g}" for mean, std in zip(importance["mean"], importance["std"], strict=True)
                 ],
             },
             "Hyperparameters": {

@@ -168,10 +168,7 @@ def fit(model: Any, features: pd.DataFrame, target: npt.NDArray[np.float64]) -> 
 
 def params(model: Any) -> dict[str, str]:
     """Give all parameters of a pipeline's estimator as scikit-learn spells them: ``estimator__alpha``."""
-    return {
-        f"estimator__{name}": str(value)
-        for name, value in model.named_steps["estimator"].get_params().items()
-    }
+    return {f"estimator__{name}": str(value) for name, value in model.named_steps["estimator"].get_params().items()}
 
 
 def _estimator(chosen: Choice) -> Any:

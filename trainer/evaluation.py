@@ -148,7 +148,5 @@ def importance(model: Any, features: pd.DataFrame, target: Floats, seed: int) ->
         n_repeats=int(np.clip(IMPORTANCE_PREDICTIONS // features.shape[1], 1, 5)),
         random_state=seed,
     )
-    ranked = pd.DataFrame(
-        {"feature": features.columns, "mean": result.importances_mean, "std": result.importances_std}
-    )
+    ranked = pd.DataFrame({"feature": features.columns, "mean": result.importances_mean, "std": result.importances_std})
     return ranked.sort_values("mean", ascending=False, kind="stable", ignore_index=True)

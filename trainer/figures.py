@@ -15,9 +15,7 @@ BARS = 20
 Floats = npt.NDArray[np.float64]
 
 
-def save(
-    folder: Path, target: str, actual: Floats, predicted: Floats, importance: pd.DataFrame, title: str
-) -> None:
+def save(folder: Path, target: str, actual: Floats, predicted: Floats, importance: pd.DataFrame, title: str) -> None:
     """Write ``predicted_vs_actual.png``, ``residuals.png`` and ``feature_importance.png``.
 
     Parameters

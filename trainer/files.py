@@ -97,9 +97,7 @@ def _parts(filesystem: Any, path: str, data: str) -> list[str]:
         if filesystem.isfile(path):
             return [path]
         if not filesystem.exists(path):
-            raise UserError(
-                f"there is no file {data}", "check the path given as data, and where you run this"
-            )
+            raise UserError(f"there is no file {data}", "check the path given as data, and where you run this")
         found = sorted(str(name) for name in filesystem.find(path))
     except (OSError, PermissionError) as error:
         raise _unreadable(data, error) from error
@@ -209,9 +207,7 @@ def _csv_error(stream: IO[bytes], name: str, gzipped: bool, error: Exception) ->
             )
     if len(lines) == 1:
         return no_rows(name)
-    return UserError(
-        f"{name} cannot be read as CSV: {_first_line(error)}", "save it as CSV with commas, in UTF-8"
-    )
+    return UserError(f"{name} cannot be read as CSV: {_first_line(error)}", "save it as CSV with commas, in UTF-8")
 
 
 def _csv_lines(stream: IO[bytes], gzipped: bool) -> Iterator[tuple[int, list[str]]]:

@@ -67,7 +67,5 @@ def choice(name: str, text: str, known: Sequence[str]) -> str:
         It is none of them.
     """
     if text not in known:
-        raise UserError(
-            f"there is no {name} {text!r}{nearest(text, known)}", f"give {name}={'|'.join(known)}"
-        )
+        raise UserError(f"there is no {name} {text!r}{nearest(text, known)}", f"give {name}={'|'.join(known)}")
     return text

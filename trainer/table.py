@@ -207,9 +207,7 @@ def _check_columns(table: pa.Table, target: str, key: Sequence[str], data: str) 
                 else f"give {role}=NAME with one of {_listed(names)}",
             )
     if target in key:
-        raise UserError(
-            f"{target!r} is given as target and as key", "a key names an entity: give another column"
-        )
+        raise UserError(f"{target!r} is given as target and as key", "a key names an entity: give another column")
     if table.num_rows == 0:
         raise files.no_rows(data)
     if table.num_rows < MINIMUM_ROWS:
@@ -231,9 +229,7 @@ def _feature(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
         values = _floats(column)
         _check_finite(values, name, data)
         if np.isnan(values).all():
-            raise UserError(
-                f"all values of column {name!r} of {data} are missing", "drop the column, or fill it"
-            )
+            raise UserError(f"all values of column {name!r} of {data} are missing", "drop the column, or fill it")
         return values
     if pa.types.is_boolean(kind) and column.null_count == 0:
         return np.asarray(column.to_numpy(), dtype=bool)

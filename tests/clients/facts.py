@@ -98,22 +98,16 @@ def main() -> None:
         ("load models:/", "models:/with-lineage/1"),
     ):
         attempt(step, lambda address=address: mlflow.pyfunc.load_model(address).predict(X[:1]).tolist())
-    attempt(
-        "download", lambda: sorted(os.listdir(mlflow.artifacts.download_artifacts(f"runs:/{name}/models")))
-    )
+    attempt("download", lambda: sorted(os.listdir(mlflow.artifacts.download_artifacts(f"runs:/{name}/models"))))
     attempt(
         "search",
-        lambda: mlflow.search_runs(experiment_names=["facts"], filter_string="metrics.rmse < 1.9")[
-            "run_id"
-        ].tolist(),
+        lambda: mlflow.search_runs(experiment_names=["facts"], filter_string="metrics.rmse < 1.9")["run_id"].tolist(),
     )
     attempt("version tag", lambda: client.set_model_version_tag("with-lineage", "1", "data", "abc"))
     attempt("read tag", lambda: client.get_model_version("with-lineage", "1").tags)
     attempt("alias", lambda: client.set_registered_model_alias("with-lineage", "champion", "1"))
     attempt("by alias", lambda: client.get_model_version_by_alias("with-lineage", "champion").version)
-    attempt(
-        "stage", lambda: client.transition_model_version_stage("with-lineage", "1", "Staging").current_stage
-    )
+    attempt("stage", lambda: client.transition_model_version_stage("with-lineage", "1", "Staging").current_stage)
 
     def dataset() -> None:
         with mlflow.start_run(run_id=name):

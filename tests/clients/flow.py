@@ -96,9 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         (here / "conda.yml").write_text(CONDA)
-        environment = Environment(
-            name="flow-env", version="1", image="image:1", conda_file=str(here / "conda.yml")
-        )
+        environment = Environment(name="flow-env", version="1", image="image:1", conda_file=str(here / "conda.yml"))
         environment = client.environments.create_or_update(environment)
         latest = client.environments.get("flow-env", label="latest")
         say("environment", version=environment.version, latest=latest.version)
@@ -133,12 +131,8 @@ def main() -> None:
         client.jobs.download(sent.name, download_path=here / "two", output_name="model")
         say(
             "downloads",
-            all=sorted(
-                p.relative_to(here / "one").as_posix() for p in (here / "one").rglob("*") if p.is_file()
-            ),
-            named=sorted(
-                p.relative_to(here / "two").as_posix() for p in (here / "two").rglob("*") if p.is_file()
-            ),
+            all=sorted(p.relative_to(here / "one").as_posix() for p in (here / "one").rglob("*") if p.is_file()),
+            named=sorted(p.relative_to(here / "two").as_posix() for p in (here / "two").rglob("*") if p.is_file()),
             run=json.loads((here / "one" / "artifacts" / "metric.json").read_text())["run"],
         )
 
@@ -163,9 +157,7 @@ def main() -> None:
         )
         registry = mlflow.MlflowClient()
         registry.create_registered_model("flow-model")
-        version = registry.create_model_version(
-            "flow-model", f"{run.info.artifact_uri}/models", run_id=sent.name
-        )
+        version = registry.create_model_version("flow-model", f"{run.info.artifact_uri}/models", run_id=sent.name)
         registry.set_model_version_tag("flow-model", version.version, "data", "abc")
         asset = client.models.get("flow-model", version="1")
         say(
@@ -188,9 +180,7 @@ def main() -> None:
             compute="flow-cluster",
         )
         step = sweeping(alpha=Choice([0.1, 0.3]))
-        sweep = step.sweep(
-            sampling_algorithm="grid", primary_metric="rmse", goal="Minimize", compute="flow-cluster"
-        )
+        sweep = step.sweep(sampling_algorithm="grid", primary_metric="rmse", goal="Minimize", compute="flow-cluster")
         sweep.set_limits(max_total_trials=4, max_concurrent_trials=2, timeout=3600)
         sweep.experiment_name = "flow"
         sent_sweep = client.jobs.create_or_update(sweep)
@@ -206,9 +196,7 @@ def main() -> None:
             score=done.properties.get("score"),
             children=sorted(children),
             parents=[mlflow.get_run(child).data.tags.get("mlflow.parentRunId") for child in children],
-            files=sorted(
-                p.relative_to(here / "sweep").as_posix() for p in (here / "sweep").rglob("*") if p.is_file()
-            ),
+            files=sorted(p.relative_to(here / "sweep").as_posix() for p in (here / "sweep").rglob("*") if p.is_file()),
         )
 
         failing = command(
@@ -228,9 +216,7 @@ def main() -> None:
                 run=mlflow.get_run(failed.name).info.status,
             )
 
-        sleeping = command(
-            command="echo sleeping; sleep 300", environment="flow-env:1", compute="flow-cluster"
-        )
+        sleeping = command(command="echo sleeping; sleep 300", environment="flow-env:1", compute="flow-cluster")
         sent_sleeping = client.jobs.create_or_update(sleeping)
         try:
             client.jobs.download(sent_sleeping.name, download_path=here / "early")

@@ -24,14 +24,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state", metavar="DIR", help="remember in this folder; forgotten without it")
-    parser.add_argument(
-        "--build-env", action="store_true", help="build each job's environment from its conda file"
-    )
+    parser.add_argument("--build-env", action="store_true", help="build each job's environment from its conda file")
     parser.add_argument("--no-aliases", action="store_true", help="the model registry has no aliases")
     parser.add_argument("--fault", metavar="RULE", action="append", default=[], type=_fault, help="see below")
-    parser.add_argument(
-        "command", nargs="*", metavar="-- COMMAND", help="run this, then end with its exit code"
-    )
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this, then end with its exit code")
     return parser.parse_args(arguments)
 
 

@@ -119,9 +119,7 @@ def _environment(properties: Document) -> Document:
         try:
             conda = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ServiceError(
-                400, "InvalidCondaFile", f"The conda file is not valid YAML: {error}"
-            ) from error
+            raise ServiceError(400, "InvalidCondaFile", f"The conda file is not valid YAML: {error}") from error
         if not isinstance(conda, dict) or not isinstance(conda.get("dependencies"), list):
             raise ServiceError(400, "InvalidCondaFile", "The conda file has no list of dependencies.")
         properties = properties | {"condaFile": json.dumps(conda, indent=2)}

@@ -73,12 +73,8 @@ def install() -> Path:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(HERE / name, partial)
             command = [*npm(), "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]
-            environ = os.environ | {
-                "PATH": f"{Path(node()[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-            }
-            done = subprocess.run(
-                command, cwd=partial, capture_output=True, text=True, check=False, env=environ
-            )
+            environ = os.environ | {"PATH": f"{Path(node()[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+            done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False, env=environ)
             if done.returncode:
                 raise RuntimeError(f"npm could not install Azurite:\n{(done.stdout + done.stderr)[-2000:]}")
             shutil.rmtree(home, ignore_errors=True)

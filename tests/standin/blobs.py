@@ -94,20 +94,14 @@ async def _forward(service: Service, request: web.Request, fault: Fault | None) 
     headers["Host"] = names.BLOB
     body = _chunks(request) if request.body_exists else None
     session: aiohttp.ClientSession = service.blob_session
-    async with session.request(
-        request.method, url, headers=headers, data=body, allow_redirects=False
-    ) as upstream:
+    async with session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as upstream:
         answer = web.StreamResponse(status=upstream.status, reason=upstream.reason)
         for name, value in upstream.headers.items():
             if name.lower() not in HOP:
                 answer.headers.add(name, value)
         size = upstream.content_length or 0
         limit = size
-        if (
-            fault
-            and fault.kind in ("reset", "truncated-download", "short-download")
-            and upstream.status < 300
-        ):
+        if fault and fault.kind in ("reset", "truncated-download", "short-download") and upstream.status < 300:
             limit = size // 2
         if fault and fault.kind == "short-download":
             answer.content_length = limit

@@ -129,13 +129,9 @@ async def usages(service: Service, call: Call) -> web.Response:
         family, cores, *___ = SIZES[inner["vmSize"]]
         key = "Low-priority" if inner.get("vmPriority") == "LowPriority" else family
         used[key] = used.get(key, 0) + cores * service.jobs.nodes_in_use(body["name"])
-    rows = [
-        ("Low-priority", "Total Cluster Low Priority Regional vCPUs", LOW_PRIORITY_QUOTA, "lowPriorityCores")
-    ]
+    rows = [("Low-priority", "Total Cluster Low Priority Regional vCPUs", LOW_PRIORITY_QUOTA, "lowPriorityCores")]
     rows += [(family, f"{family} Cluster Dedicated vCPUs", limit, family) for family, limit in QUOTA.items()]
-    prefix = (
-        f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/{call.params['location']}"
-    )
+    prefix = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/{call.params['location']}"
     value = [
         {
             "id": f"{prefix}/usages/{name}",
@@ -208,17 +204,13 @@ async def put_compute(service: Service, call: Call) -> web.Response:
     service.documents.put("compute", name, document)
     operation = service.operations.begin()
     body = {**document, "properties": {**document["properties"], "provisioningState": "Creating"}}
-    return ok(
-        _compute(service, body), 200 if existing else 201, Azure_AsyncOperation=operation, Retry_After="1"
-    )
+    return ok(_compute(service, body), 200 if existing else 201, Azure_AsyncOperation=operation, Retry_After="1")
 
 
 async def delete_compute(service: Service, call: Call) -> web.Response:
     """Delete a cluster, asynchronously."""
     service.documents.drop("compute", call.params["name"])
-    return web.Response(
-        status=202, headers={"Azure-AsyncOperation": service.operations.begin(), "Retry-After": "1"}
-    )
+    return web.Response(status=202, headers={"Azure-AsyncOperation": service.operations.begin(), "Retry-After": "1"})
 
 
 async def get_operation(service: Service, call: Call) -> web.Response:
@@ -276,8 +268,7 @@ async def list_jobs(service: Service, call: Call) -> web.Response:
     rows = [
         service.jobs.resource(name)
         for name, _, body in service.documents.all("job")
-        if not body.get("parent")
-        and (archived == "All" or bool(body.get("archived")) == (archived == "ArchivedOnly"))
+        if not body.get("parent") and (archived == "All" or bool(body.get("archived")) == (archived == "ArchivedOnly"))
     ]
     start, page = int(call.query.get("$skip", 0)), 50
     answer: dict[str, Any] = {"value": rows[start : start + page]}

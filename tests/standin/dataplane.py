@@ -209,9 +209,7 @@ ROUTES = [
             Route("PATCH", f"{_H}/{experiments}/{{e}}/runs/{{run}}", "v1.0", patch_run, _DATA),
             Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/token", "", get_token, _DATA),
             Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts", "", list_artifacts, _DATA),
-            Route(
-                "GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/contentinfo", "", content_info, _DATA
-            ),
+            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/contentinfo", "", content_info, _DATA),
             Route(
                 "POST",
                 f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/batch/metadata",

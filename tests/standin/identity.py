@@ -31,8 +31,7 @@ def server_context(folder: Folder) -> ssl.SSLContext:
         certificate = authority.issue_cert(*names.HOSTS, "localhost", "127.0.0.1")
         chain.touch(mode=0o600)
         chain.write_bytes(
-            certificate.private_key_pem.bytes()
-            + b"".join(part.bytes() for part in certificate.cert_chain_pems)
+            certificate.private_key_pem.bytes() + b"".join(part.bytes() for part in certificate.cert_chain_pems)
         )
         authority.cert_pem.write_to_path(str(folder.ca))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -108,9 +107,7 @@ class Tokens:
             raise expired(plane) from error
         except jwt.InvalidAudienceError as error:
             text = "The access token has been obtained for wrong audience or resource."
-            raise ServiceError(
-                401, "InvalidAuthenticationTokenAudience", text, plane, _challenge()
-            ) from error
+            raise ServiceError(401, "InvalidAuthenticationTokenAudience", text, plane, _challenge()) from error
         except jwt.PyJWTError as error:
             text = "The access token is invalid."
             raise ServiceError(401, "InvalidAuthenticationToken", text, plane, _challenge()) from error

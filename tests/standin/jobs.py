@@ -87,11 +87,7 @@ class Jobs:
         async with self._submitting:
             old = self.service.documents.get("job", name)
             if old is not None:
-                known = {
-                    key: properties[key]
-                    for key in ("tags", "description", "displayName")
-                    if key in properties
-                }
+                known = {key: properties[key] for key in ("tags", "description", "displayName") if key in properties}
                 archived = bool(properties.get("isArchived", old.get("archived", False)))
                 self.update(name, properties=old["properties"] | known, archived=archived)
                 return
@@ -99,9 +95,7 @@ class Jobs:
                 raise ServiceError(400, "InvalidJobName", f"{name!r} is not a valid job name.")
             if properties.get("jobType") not in ("Command", "Sweep"):
                 kind = properties.get("jobType")
-                raise ServiceError(
-                    400, "JobTypeNotSupported", f"The stand-in runs command and sweep jobs, not {kind}."
-                )
+                raise ServiceError(400, "JobTypeNotSupported", f"The stand-in runs command and sweep jobs, not {kind}.")
             self._check(properties)
             properties = {"experimentName": "Default", "displayName": name, **properties}
             properties["experimentName"] = properties["experimentName"] or "Default"
@@ -113,9 +107,7 @@ class Jobs:
                 "mlflow.source.type": "JOB",
                 **({"mlflow.parentRunId": parent} if parent else {}),
             }
-            await self.service.tracking.create_run(
-                name, properties["experimentName"], properties["displayName"], tags
-            )
+            await self.service.tracking.create_run(name, properties["experimentName"], properties["displayName"], tags)
             document = {
                 "properties": properties,
                 "status": "Starting",
@@ -165,9 +157,7 @@ class Jobs:
 
     def _size(self, compute: str) -> int:
         body = self.service.documents.get("compute", compute)
-        scale = (body or {"properties": {"properties": {}}})["properties"]["properties"].get(
-            "scaleSettings"
-        ) or {}
+        scale = (body or {"properties": {"properties": {}}})["properties"]["properties"].get("scaleSettings") or {}
         return int(scale.get("maxNodeCount") or 1)
 
     def nodes_in_use(self, compute: str) -> int:
@@ -292,8 +282,7 @@ class Jobs:
         for folder in ("user_logs", "azureml-logs"):
             found += self.service.storage.names(names.ARTIFACTSTORE, f"{prefix}/{folder}/")
         return {
-            blob.removeprefix(f"{prefix}/"): self.service.storage.blob_sas(names.ARTIFACTSTORE, blob)
-            for blob in found
+            blob.removeprefix(f"{prefix}/"): self.service.storage.blob_sas(names.ARTIFACTSTORE, blob) for blob in found
         }
 
 

@@ -28,9 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pipes", default="", help="file descriptors, comma-separated")
     parser.add_argument("--exit-file", help="where to write how it ended")
-    parser.add_argument(
-        "--lock", help="a file that is locked, and names this process, while the command runs"
-    )
+    parser.add_argument("--lock", help="a file that is locked, and names this process, while the command runs")
     parser.add_argument("--log", help="where stdout and stderr go")
     parser.add_argument("--deadline", type=float, help="seconds")
     parser.add_argument("command", nargs="+")

@@ -78,9 +78,7 @@ def fetch(service: Service, name: str, properties: Document) -> None:
 def _blob_path(address: str) -> str:
     """Return `container/blob` of the address of a blob."""
     if not address.startswith(f"https://{names.BLOB}/"):
-        raise Unreadable(
-            f"{address} is not in the storage account of the workspace; a stand-in reads nothing else."
-        )
+        raise Unreadable(f"{address} is not in the storage account of the workspace; a stand-in reads nothing else.")
     return address.removeprefix(f"https://{names.BLOB}/").split("?")[0]
 
 

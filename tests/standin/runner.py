@@ -125,9 +125,7 @@ async def _prepare(service: Service, name: str, properties: Document) -> Documen
 def _launch(service: Service, name: str, properties: Document) -> None:
     """Start the processes of a job; they do not depend on this one."""
     folder, world = service.folder.job(name), world_size(properties)
-    fault = service.faults.take(
-        {"job-fails"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1]
-    )
+    fault = service.faults.take({"job-fails"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1])
     if fault:
         (folder / "fails.py").write_text(FAILING.format(code=fault.code))
     port, python = free_port(), Path(service.jobs.body(name)["python"])
@@ -240,9 +238,7 @@ async def _finalize(service: Service, name: str, properties: Document, world: in
         return "Canceled", None
     if any(ending["reason"] == "deadline" for ending in endings):
         limit = (properties.get("limits") or {}).get("timeout")
-        return "Canceled", run_error(
-            "UserError", f"The job was canceled because it exceeded its time limit ({limit})."
-        )
+        return "Canceled", run_error("UserError", f"The job was canceled because it exceeded its time limit ({limit}).")
     if any(ending["reason"] in ("lost", "owner-gone") for ending in endings):
         return "Failed", run_error("SystemError", "The node that ran this job is gone.")
     # A process that was ended because another had failed is not the one to name.
@@ -276,8 +272,6 @@ def _save(service: Service, name: str) -> None:
     for kept in ("outputs", "logs"):
         written = rendering.working_folder(service, name, 0) / kept
         if written.is_dir():
-            service.storage.upload_folder(
-                names.ARTIFACTSTORE, f"{names.artifact_prefix(name)}/{kept}", written
-            )
+            service.storage.upload_folder(names.ARTIFACTSTORE, f"{names.artifact_prefix(name)}/{kept}", written)
     for gone in (folder / "inputs", folder / "nodes"):
         shutil.rmtree(gone, ignore_errors=True)

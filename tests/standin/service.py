@@ -77,9 +77,7 @@ class Service:
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     job_children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     router: wire.Router = field(
-        default_factory=lambda: wire.Router(
-            [*control.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES]
-        )
+        default_factory=lambda: wire.Router([*control.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES])
     )
 
     def __post_init__(self) -> None:
@@ -153,9 +151,7 @@ async def give_token(request: web.Request) -> web.Response:
     if request.headers.get("X-IDENTITY-HEADER") != identity.header(service.folder):
         return web.json_response({"error": "unauthorized_client"}, status=401)
     if service.faults.take({"no-identity"}, "identity"):
-        return web.json_response(
-            {"error": "invalid_request", "error_description": "Identity not found"}, status=400
-        )
+        return web.json_response({"error": "invalid_request", "error_description": "Identity not found"}, status=400)
     short = service.faults.take({"short-token"}, "identity")
     resource = request.query.get("resource", "")
     token, expires = service.tokens.issue(resource, short.seconds if short else identity.LIFE)

@@ -128,9 +128,7 @@ class Documents:
     def drop(self, kind: str, name: str, version: str = "") -> None:
         """Forget a document."""
         with self._lock:
-            self._db.execute(
-                "DELETE FROM document WHERE kind = ? AND name = ? AND version = ?", (kind, name, version)
-            )
+            self._db.execute("DELETE FROM document WHERE kind = ? AND name = ? AND version = ?", (kind, name, version))
 
     def close(self) -> None:
         """Close the file."""

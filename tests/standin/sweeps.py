@@ -47,9 +47,7 @@ async def follow(service: Service, name: str) -> runner.Ending:
             service.jobs.cancel(name)
             break
         states = [service.documents.get("job", trial) for trial in trials]
-        running = [
-            state for state in states if state and state["status"] not in ("Completed", "Failed", "Canceled")
-        ]
+        running = [state for state in states if state and state["status"] not in ("Completed", "Failed", "Canceled")]
         if all(states) and not running:
             break
         for trial, setting in [
@@ -61,9 +59,7 @@ async def follow(service: Service, name: str) -> runner.Ending:
     while not all(service.jobs.ended(trial) for trial in trials if service.documents.get("job", trial)):
         await asyncio.sleep(0.1)
     if late:
-        return "Canceled", run_error(
-            "UserError", "The sweep was canceled because it exceeded its time limit."
-        )
+        return "Canceled", run_error("UserError", "The sweep was canceled because it exceeded its time limit.")
     if service.jobs.body(name).get("cancel"):
         return "Canceled", None
     return await _judge(service, name, properties, trials)

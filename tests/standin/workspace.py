@@ -244,9 +244,7 @@ class StandIn:
     @property
     def unknown_routes(self) -> list[str]:
         """What clients have asked for that the table of routes does not have, and what failed in the stand-in."""
-        return [
-            f"{request.method} {request.path} ({request.note})" for request in self.requests if request.note
-        ]
+        return [f"{request.method} {request.path} ({request.note})" for request in self.requests if request.note]
 
     def inject(self, fault: Fault) -> None:
         """Put a fault in force."""
