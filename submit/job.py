@@ -1,0 +1,354 @@
+"""What will be sent: job.yml with the parameters that were given, and the staged folder."""
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from submit.screen import size
+from submit.workspace import HERE, Workspace
+from trainer.errors import UserError, nearest
+
+ROOT = HERE.parent
+JOB_YML = HERE / "job.yml"
+# What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
+CODE = ("MLproject", "conda.yml", "train.py", "trainer/*.py")
+MAX_CODE_BYTES = 5_000_000
+DATA = "data"
+
+_ASSET = re.compile(r"azureml:(?P<name>[\w.-]+):(?P<version>[\w.-]+)")
+_URL = re.compile(r"(https?|azureml|abfss?|wasbs?|adl)://\S+")
+_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_parameters(given: Iterable[str], data: str | None) -> dict[str, str]:
+    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as train.py does.
+
+    Parameters
+    ----------
+    given : iterable of str
+    data : str or None
+        ``--data``, another way to say ``-P data=``.
+
+    Returns
+    -------
+    dict
+        Every parameter of MLproject's `main`.
+
+    Raises
+    ------
+    UserError
+        One cannot be used.
+    """
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
+    defaults = {name: str(spec["default"]) for name, spec in entry["parameters"].items()}
+    changed: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"-P {text!r} is not of the form name=value", "give -P name=value")
+        if name not in defaults:
+            raise UserError(
+                f"MLproject has no parameter {name!r}{nearest(name, defaults)}", f"it has {', '.join(defaults)}"
+            )
+        if name in changed:
+            raise UserError(f"the parameter {name} is given twice", "give it once")
+        changed[name] = value
+    if data is not None:
+        if DATA in changed:
+            raise UserError("the data are given twice, as --data and as -P data=", "give them once")
+        changed[DATA] = data
+    for name, value in changed.items():
+        if not value or not value.isprintable() or "${{" in value:
+            raise UserError(
+                f"the value of {name} is {'empty' if not value else repr(value)}",
+                "give a word: `auto` stands for not given, `none` for no",
+            )
+    from train import read_settings  # late: it imports what trains
+
+    read_settings(defaults | changed)
+    return defaults | changed
+
+
+def changes(parameters: Mapping[str, str]) -> str:
+    """Say in one line what differs from the defaults of job.yml."""
+    defaults = yaml.safe_load(JOB_YML.read_text())["inputs"]
+    changed = [
+        f"{name}={value} (not {defaults[name]})"
+        for name, value in parameters.items()
+        if name != DATA and value != str(defaults[name])
+    ]
+    return ", ".join(changed) or "all defaults"
+
+
+def read_seconds(option: str, text: str) -> int:
+    """Read a duration: seconds, or a number with s, m, h or d.
+
+    Raises
+    ------
+    UserError
+        It is none.
+    """
+    found = _DURATION.fullmatch(text)
+    if not found or int(found["count"]) == 0:
+        raise UserError(f"{option} {text!r} is not a duration", f"give {option} 90s, 30m, 2h or a number of seconds")
+    return int(found["count"]) * _UNITS[found["unit"]]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The table that a job trains on.
+
+    Attributes
+    ----------
+    input : dict
+        As job.yml writes an input.
+    text : str
+        What it is, in one line.
+    """
+
+    input: dict[str, str]
+    text: str
+
+
+def find_data(given: str) -> Data:
+    """Say what is meant by ``--data``, and check what can be checked without asking anybody.
+
+    Raises
+    ------
+    UserError
+        There is no such file or folder, or the address holds a secret.
+    """
+    if found := _ASSET.fullmatch(given):
+        return Data({"type": "uri_file", "path": given}, f"data asset {found['name']}, version {found['version']}")
+    if _URL.fullmatch(given):
+        if re.search(r"[?&]sig=|//[^/@]*:[^/@]*@", given):
+            raise UserError(
+                "the address of the data holds a signature or a password, which would be seen in the job",
+                "register the data as an asset (`az ml data create`) and give azureml:NAME:VERSION",
+            )
+        return Data({"type": "uri_folder" if given.endswith("/") else "uri_file", "path": given}, given)
+    if given.startswith("azureml:"):
+        raise UserError(f"{given!r} is not the name of a data asset's version", "give azureml:NAME:VERSION")
+    path = Path(given).expanduser()
+    if given == read_default_data() and not path.exists():
+        path = ROOT / given
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(
+            f"there is no file or folder {given!r}{nearest(path.name, siblings)}",
+            "give --data a local path, azureml:NAME:VERSION, or a URL",
+        )
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if not files:
+        raise UserError(f"the folder {given!r} holds no file", "give --data a file, or a folder of Parquet parts")
+    total = sum(file.stat().st_size for file in files)
+    counted = "" if path.is_file() else f"{len(files)} files, "
+    kind = "uri_file" if path.is_file() else "uri_folder"
+    return Data({"type": kind, "path": str(path.resolve())}, f"{path.name} ({counted}{size(total)})")
+
+
+def read_default_data() -> str:
+    """Give MLproject's default of `data`, a path in the project."""
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
+    return str(entry["parameters"][DATA]["default"])
+
+
+def look_up(workspace: Workspace, data: Data) -> Data:
+    """Ask the workspace for a data asset; leave anything else as it is.
+
+    Raises
+    ------
+    UserError
+        There is no such asset, or it is no file or folder.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    found = _ASSET.fullmatch(data.input["path"])
+    if not found:
+        return data
+    try:
+        asset = workspace.call("look at the data", lambda: workspace.client.data.get(found["name"], found["version"]))
+    except ResourceNotFoundError as error:
+        raise UserError(
+            f"the workspace {workspace.name} has no data asset {found['name']} of version {found['version']}",
+            "`az ml data list` lists them; or give --data a local path",
+        ) from error
+    if asset.type not in ("uri_file", "uri_folder"):
+        raise UserError(
+            f"the data asset {found['name']} is of type {asset.type}", "give an asset of type uri_file or uri_folder"
+        )
+    return Data({"type": str(asset.type), "path": data.input["path"]}, data.text)
+
+
+def new_name() -> str:
+    """Make a job's name. It is chosen here, so that a job sent again after a lost answer is the same job."""
+    return f"train-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for on the command line.
+
+    Attributes
+    ----------
+    parameters : mapping of str to str
+        All of MLproject's.
+    data : Data
+    environment : str
+        As ``azureml:`` references name it.
+    experiment : str or None
+        None for that of job.yml.
+    timeout : int or None
+        Seconds; None for that of job.yml.
+    """
+
+    parameters: Mapping[str, str]
+    data: Data
+    environment: str
+    experiment: str | None
+    timeout: int | None
+
+
+def document(
+    order: Order, code: Path, cluster: str, name: str | None = None, tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Fill in job.yml.
+
+    Parameters
+    ----------
+    order : Order
+    code : Path
+        The folder to send.
+    cluster : str
+    name : str, optional
+        Left to the service by default.
+    tags : mapping, optional
+        In addition to those of job.yml.
+
+    Returns
+    -------
+    dict
+        What `load_job` and ``az ml job create -f`` take as YAML.
+    """
+    job: dict[str, Any] = yaml.safe_load(JOB_YML.read_text())
+    # As `mlflow run` does: what the shell would take apart arrives in one piece.
+    values = {key: shlex.quote(value) for key, value in order.parameters.items() if key != DATA}
+    job["inputs"] = {DATA: order.data.input} | values
+    job |= {"code": str(code), "environment": order.environment, "compute": f"azureml:{cluster}"}
+    job["display_name"] = f"{order.parameters['estimator']} on {Path(order.data.input['path']).name}"
+    if name is not None:
+        job["name"] = name
+    if order.experiment is not None:
+        job["experiment_name"] = order.experiment
+    if order.timeout is not None:
+        job["limits"] = {"timeout": order.timeout}
+    job["tags"] |= tags or {}
+    commit, dirty = read_git()
+    job["environment_variables"] |= {"GIT_COMMIT": commit, "GIT_DIRTY": dirty}
+    # Named here, or else the client adds git's remote address, which may hold a password.
+    job["properties"] = {"mlflow.source.git.commit": commit, "azureml.git.dirty": dirty}
+    return job
+
+
+def read_git() -> tuple[str, str]:
+    """Ask git for the commit, and for ``true`` or ``false`` whether the tree differs; ``unknown`` without git."""
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    try:
+        ask("ls-files", "--error-unmatch", "train.py")  # a repository around this folder may be another's
+        return ask("rev-parse", "HEAD"), str(bool(ask("status", "--porcelain", "-uno", "--", "."))).lower()
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("GIT_COMMIT", "unknown"), os.environ.get("GIT_DIRTY", "unknown")
+
+
+def to_yaml(job: Mapping[str, Any]) -> str:
+    """Write a job as YAML, in the order of job.yml."""
+    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=120)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """The folder that is sent."""
+
+    folder: Path
+    files: int
+    bytes: int
+
+
+def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES) -> Staged:
+    """Copy what a job needs into a fresh folder: files on the list, no links, nothing else.
+
+    Parameters
+    ----------
+    folder : Path
+        Does not exist yet.
+    root : Path
+        The project.
+    limit : int
+        Bytes.
+
+    Raises
+    ------
+    UserError
+        A file is missing, or together they are larger than `limit`.
+    """
+    total, count = 0, 0
+    for pattern in CODE:
+        sources = sorted(path for path in root.glob(pattern) if path.is_file() and not path.is_symlink())
+        if not sources:
+            raise UserError(f"the project in {root} has no {pattern}", "work in a complete clone")
+        for source in sources:
+            target = folder / source.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            total, count = total + source.stat().st_size, count + 1
+    if total > limit:
+        raise UserError(
+            f"the code is {size(total)}; at most {size(limit)} are sent",
+            f"keep data and models out of {', '.join(CODE)}; data are given with --data",
+        )
+    return Staged(folder, count, total)
+
+
+def send(workspace: Workspace, job: Mapping[str, Any], scratch: Path) -> Any:
+    """Upload what the workspace does not have yet, and send the job.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    job : mapping
+        From `document`; it has a name.
+    scratch : Path
+        A folder that the YAML is written into.
+
+    Returns
+    -------
+    azure.ai.ml.entities.Job
+    """
+    from azure.ai.ml import load_job
+
+    path = scratch / f"{job['name']}.yml"
+    path.write_text(to_yaml(job))
+
+    def create() -> Any:
+        with redirect_stderr(StringIO()):  # its progress bars
+            return workspace.client.jobs.create_or_update(load_job(path))
+
+    with workspace.screen.status("sending"):
+        return workspace.call("send the job", create)
