@@ -45,7 +45,7 @@ def list_jobs(workspace: Workspace, count: int) -> None:
         rows.append(
             (
                 str(job.name),
-                str(job.status),
+                str(getattr(job.status, "value", job.status)),
                 "" if value is None else f"{value:.4f}",
                 "" if created is None else _age(_when(created)),
                 str(job.experiment_name),

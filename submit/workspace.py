@@ -64,7 +64,7 @@ def find_address(start: Path) -> Address:
     missing = [name for name in VARIABLES if name not in given]
     raise UserError(
         f"no workspace is named: {start} and the folders above it have no config.json"
-        + (f", and only {' and '.join(given)} of the environment variables is set" if given else ""),
+        + (f", and of the environment variables only {' and '.join(given)} is set" if given else ""),
         "download config.json from the workspace's page in the Azure portal into this folder, or set "
         + ", ".join(missing),
     )
