@@ -66,7 +66,8 @@ def test_a_job_runs_in_the_environment_that_it_names(builder: StandIn, tmp_path:
     requirement = f"standin-probe @ {wheel(tmp_path).as_uri()}"
     assert put(builder, "probe", "1", conda(requirement)) == 201
     environment = f"{names.SCOPE}/environments/probe/versions/1"
-    command = 'python -c "import standin_probe, sys; print(standin_probe.WORD, sys.prefix)"; python -c "import numpy"'
+    show = "import standin_probe, sys; print(standin_probe.WORD, sys.prefix)"
+    command = f'python -c "{show}"; python -c "import numpy"'
     logs = []
     for name in ("built", "built-again"):
         http.submit(builder, name, command, environmentId=environment).raise_for_status()

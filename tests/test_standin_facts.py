@@ -1,4 +1,4 @@
-"""What MLflow can and cannot do against a workspace holds here too, row by row: failures fail, the rest works."""
+"""What MLflow can and cannot do against a workspace holds here too, row by row."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CLIENTS = Path(__file__).parent / "clients"
 
 
 def alive(state: Path) -> list[str]:
-    """Return the processes that have to do with a state folder: by their command line or their environment."""
+    """Return the processes that have a state folder in their command line or their environment."""
     found = []
     mark = os.fsencode(str(state))
     for folder in Path("/proc").glob("[0-9]*"):
@@ -98,7 +98,7 @@ def test_an_unknown_route_is_refused_and_noted(other: StandIn) -> None:
 def test_another_host_is_refused_and_noted(other: StandIn, url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        session.proxies = {kind: other.environ["HTTPS_PROXY"] for kind in ("http", "https")}
+        session.proxies = dict.fromkeys(("http", "https"), other.environ["HTTPS_PROXY"])
         if url.startswith("https"):
             with pytest.raises(requests.exceptions.ProxyError):
                 session.get(url, timeout=30)
@@ -174,13 +174,18 @@ def test_a_crash_of_the_service_takes_its_servers_along_and_leaves_the_jobs(othe
 
 @needs_proc
 def test_the_end_of_a_session_is_the_end_of_everything(tmp_path: Path) -> None:
-    """A failed test leaves nothing, and a job that runs then is not running when the state is opened again."""
-    with pytest.raises(RuntimeError, match="as a test fails"), StandIn(tmp_path) as workspace:
-        stubborn = "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600"
-        http.submit(workspace, "stubborn", stubborn).raise_for_status()
-        http.wait(workspace, "stubborn", "Running")
-        assert len(alive(tmp_path)) >= 5
-        raise RuntimeError("as a test fails")
+    """A failed test leaves nothing, and the job that ran then has failed when the state is opened again."""
+
+    def fail() -> None:
+        with StandIn(tmp_path) as workspace:
+            stubborn = "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600"
+            http.submit(workspace, "stubborn", stubborn).raise_for_status()
+            http.wait(workspace, "stubborn", "Running")
+            assert len(alive(tmp_path)) >= 5
+            raise RuntimeError("as a test fails")
+
+    with pytest.raises(RuntimeError, match="as a test fails"):
+        fail()
     assert alive(tmp_path) == []
     with StandIn(tmp_path, lifetime=2) as workspace:
         assert http.wait(workspace, "stubborn") == "Failed"

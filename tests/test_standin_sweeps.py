@@ -54,12 +54,13 @@ def test_the_best_trial_is_the_one_with_the_best_metric(standin: StandIn) -> Non
     tags = {tag["key"]: tag["value"] for tag in http.run(standin, "peak_1")["data"]["tags"]}
     assert tags["mlflow.parentRunId"] == "peak"
     assert "Best trial peak_1" in http.log(standin, "peak", "azureml-logs/hyperdrive.txt")
-    assert [row["name"] for row in http.call(standin, "GET", "/jobs").json()["value"]][0] == "peak"
+    assert http.call(standin, "GET", "/jobs").json()["value"][0]["name"] == "peak"
 
 
 def test_no_more_trials_than_allowed_run_at_once(standin: StandIn) -> None:
     sweep(standin, "pair", "sleep 600", {"a": ["choice", [[1, 2, 3, 4]]]})
-    http.wait(standin, "pair_1", "Running") if "pair_1" in _soon(standin, "pair", 2) else None
+    assert set(_soon(standin, "pair", 2)) == {"pair_0", "pair_1"}
+    http.wait(standin, "pair_1", "Running")
     assert set(children(standin, "pair")) == {"pair_0", "pair_1"}
     http.call(standin, "POST", "/jobs/pair/cancel", params={"api-version": "2023-04-01-preview"})
     assert http.wait(standin, "pair") == "Canceled"

@@ -284,7 +284,8 @@ async def list_jobs(service: Service, call: Call) -> web.Response:
     if len(rows) > start + page:
         version = call.query["api-version"]
         answer["nextLink"] = (
-            f"https://{names.MANAGEMENT}{call.path}?api-version={version}&listViewType={archived}&$skip={start + page}"
+            f"https://{names.MANAGEMENT}{call.path}?api-version={version}&listViewType={archived}"
+            f"&$skip={start + page}"
         )
     return ok(answer)
 
@@ -295,7 +296,7 @@ async def get_job(service: Service, call: Call) -> web.Response:
 
 
 async def put_job(service: Service, call: Call) -> web.Response:
-    """Create a job, or change the tags of one; the name is the client's, so that it may send the job again."""
+    """Create a job, or change the tags of one; the client chooses the name, so it may send the job again."""
     name = call.params["name"]
     created = service.documents.get("job", name) is None
     await service.jobs.submit(name, call.json().get("properties") or {})

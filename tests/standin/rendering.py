@@ -211,5 +211,5 @@ def client_environ(proxy: int, ca: Path) -> dict[str, str]:
 
 
 def interpreter() -> Path:
-    """Return the python that runs the stand-in, which is the environment of its jobs unless they are built."""
+    """Return the python that runs the stand-in: the environment of its jobs unless theirs is built."""
     return Path(sys.executable)

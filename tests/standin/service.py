@@ -1,4 +1,4 @@
-"""The process that serves: doors, Azurite, the MLflow server, jobs. Its owner holds the other end of a pipe."""
+"""The process that serves: doors, Azurite, the MLflow server, jobs. Its owner holds the end of a pipe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Operations:
     def begin(self) -> str:
         """Begin an operation and return the address at which it is looked at."""
         number = f"op{time.time_ns()}"
-        where = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/{names.LOCATION}/operations"
+        provider = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}"
+        where = f"{provider}/locations/{names.LOCATION}/operations"
         return f"https://{names.MANAGEMENT}{where}/{number}?api-version=2023-08-01-preview"
 
     def look(self, number: str) -> bool:
@@ -299,7 +300,7 @@ async def serve(options: argparse.Namespace) -> None:
         await runner.cleanup()
     ending = list(service.children)
     if not stop.is_set():
-        # The owner is gone, and the keepers of the jobs have seen it too; or the time is up, and nobody comes back.
+        # The owner is gone, and the keepers of the jobs have seen it too; or the time is up.
         service.jobs.end_processes()
         ending += service.job_children
     await service.tracking.close()
