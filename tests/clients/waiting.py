@@ -1,4 +1,4 @@
-"""A client that waits for a job through an outage of the service and says how often it was turned away."""
+"""A client that waits for a job through an outage of the service and says for how long it heard nothing."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ def main() -> None:
         os.environ["AZUREML_WORKSPACE_NAME"],
         retry_total=0,
     )
-    refused = 0
-    print("waiting", flush=True)
+    last, gap = 0.0, 0.0
     while True:
         try:
             status = str(client.jobs.get(sys.argv[1]).status).rsplit(".", 1)[-1].capitalize()
         except AzureError:
-            refused += 1
+            time.sleep(0.2)
         else:
+            if last:
+                gap = max(gap, time.monotonic() - last)
+            else:
+                print("waiting", flush=True)
+            last = time.monotonic()
             if status in ("Completed", "Failed", "Canceled"):
                 break
         time.sleep(0.1)
-    print(status, refused, flush=True)
+    print(status, gap, flush=True)
 
 
 if __name__ == "__main__":

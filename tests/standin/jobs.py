@@ -252,6 +252,8 @@ class Jobs:
             status, error = "Canceled", None
         except Exception as problem:  # noqa: BLE001 - a bug of the stand-in must end the job, not leave it running
             self.service.log(traceback.format_exc())
+            if self.service.leaving:
+                return
             status, error = "Failed", run_error("ServiceError", f"The stand-in failed: {problem!r}")
         self.release(name)
         try:

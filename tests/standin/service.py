@@ -73,6 +73,7 @@ class Service:
     proxy_port: int
     build_env: bool
     lifetime: float
+    leaving: bool = False
     faults: Faults = field(default_factory=Faults)
     operations: Operations = field(default_factory=Operations)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -292,6 +293,7 @@ async def serve(options: argparse.Namespace) -> None:
 
     waits = [asyncio.create_task(event.wait()) for event in (stop, gone)]
     await asyncio.wait(waits, timeout=options.lifetime or None, return_when=asyncio.FIRST_COMPLETED)
+    service.leaving = True
     folder.ready.unlink(missing_ok=True)
     door.close()
     proxy.abort()
