@@ -72,6 +72,14 @@ def test_a_keeper_ends_its_command_and_what_that_has_started(tmp_path: Path, rea
     assert not (tmp_path / "beat").exists(), "its child has ended with it"
 
 
+def test_a_keeper_leaves_nothing_of_a_command_that_has_ended(tmp_path: Path) -> None:
+    script = f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & sleep 0.5"
+    assert subprocess.run([*KEEPER, "--", "sh", "-c", script], check=False).returncode == 0
+    (tmp_path / "beat").unlink()
+    time.sleep(0.3)
+    assert not (tmp_path / "beat").exists()
+
+
 def test_documents_keep_their_order_and_survive(tmp_path: Path) -> None:
     documents = Documents(tmp_path / "state.db")
     for version in ("1", "2", "3"):

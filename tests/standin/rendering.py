@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,7 @@ def environ(service: Service, name: str, properties: Document, python: Path) -> 
         "PATH": os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+        "TMPDIR": tempfile.gettempdir(),
         "PYTHONUNBUFFERED": "1",
         **client_environ(service.proxy_port, service.folder.ca),
         "MLFLOW_TRACKING_URI": f"{names.TRACKING_URI}?",
