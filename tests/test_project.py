@@ -58,3 +58,27 @@ def test_no_path_of_a_machine_and_no_secret_is_in_the_repository(name: str) -> N
     text = (ROOT / name).read_text()
     assert not re.search(r"(?<![\w.:/])/(work|root|home)/\w", text)
     assert not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY|AccountKey=\w|[?&]sig=[A-Za-z0-9%]{20}", text)
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_lists_every_parameter_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| ", README, re.MULTILINE)
+    assert dict(rows) == {name: default for name, (default, _) in train.PARAMETERS.items()}
+
+
+def test_what_the_readme_names_is_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    verbs = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = README[README.index("`make` names the verbs") :].split(".")[0]
+    assert set(re.findall(r"`(\w+)`", told)) - {"make"} == verbs
+    house = README[README.index("```\nMLproject") :]
+    for name in re.findall(r"^(\S+)  ", house, re.MULTILINE):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_first_command_of_the_readme_is_that_of_the_first_recipe() -> None:
+    assert "pip install uv && uv run mlflow run . --env-manager local\n" in README
+    assert "uv run mlflow run . --env-manager local" in (ROOT / "Makefile").read_text()

@@ -210,7 +210,8 @@ def where_to_look(run: Run) -> str:
         return _without_secrets(uri).rstrip("/") + page
     if urlsplit(uri).scheme == "azureml":
         return "the job's page in Azure Machine Learning studio"
-    store = "" if not os.environ.get("MLFLOW_TRACKING_URI") else f" --backend-store-uri {_without_secrets(uri)}"
+    is_default = uri.removeprefix("sqlite:///") in ("mlflow.db", str(Path("mlflow.db").resolve()))
+    store = "" if is_default else f" --backend-store-uri {_without_secrets(uri)}"
     return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
