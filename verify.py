@@ -10,6 +10,7 @@ the model cannot be used here; 2: there is nothing to compare.
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from platform import python_version
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def verify(given: dict[str, str]) -> int:
     """Score the recorded rows of a model again, and tell how far the answers are from those of the day of training."""
-    logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)  # says what this says better
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    _silence_what_is_said_better_below()
     record = choice("record", given["record"], ("yes", "no")) == "yes"
     tolerance = None if given["tolerance"] == AUTO else number("tolerance", given["tolerance"], low=0)
     with registry.fetched(given["model"]) as folder:
@@ -65,6 +65,14 @@ def changed_versions(recorded: dict[str, str]) -> dict[str, tuple[str, str]]:
         except metadata.PackageNotFoundError:
             present[name] = "not installed"
     return {name: (then, present[name]) for name, then in recorded.items() if present[name] != then}
+
+
+def _silence_what_is_said_better_below() -> None:
+    import mlflow  # noqa: F401 - it sets the levels of its loggers on import
+
+    for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Trying to unpickle estimator")
 
 
 def _report(
