@@ -1,11 +1,17 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
-.PHONY: train ui test lint format lock
+.PHONY: train ui verify champion test lint format lock
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
 
 ui: ## look at runs and registered models: http://127.0.0.1:5000
 	uv run mlflow ui
+
+verify: ## does the champion still predict what it predicted?: make verify ARGS="-P model=models:/diabetes-progression/1"
+	uv run mlflow run . -e verify --env-manager local $(ARGS)
+
+champion: ## who is champion, since when, with which lineage
+	uv run python champion.py $(ARGS)
 
 test: ## all tests
 	uv run pytest

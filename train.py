@@ -18,22 +18,30 @@ gc.set_threshold(100_000, 50, 50)
 import sklearn  # noqa: F401  # isort: skip
 import skops.io  # noqa: F401  # isort: skip
 
-import argparse
 import json
-import logging
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
-from trainer import card, estimators, evaluation, figures, model_folder, registry, table, tracking
-from trainer.errors import UserError
+from trainer import (
+    card,
+    champion,
+    command_line,
+    estimators,
+    evaluation,
+    figures,
+    model_folder,
+    registry,
+    table,
+    tracking,
+    verification,
+)
 from trainer.parameters import AUTO, NONE, choice, number, whole_number
 
 # The parameters: default and meaning. MLproject says the same.
@@ -55,7 +63,10 @@ PARAMETERS = {
                  f"{evaluation.CV_FOLDS} up to {evaluation.CV_ROWS} rows"),
     "seed": ("0", "random_state of the estimator, the folds and the random split"),
     "model_name": ("diabetes-progression", "registered model to add a version to; none: do not register"),
+    "promote": ("earned", "earned: the version becomes champion if it is proved better; never: only say so"),
 }  # fmt: skip
+
+PROMOTIONS = ("earned", "never")
 
 # What predictions depend on besides the model.
 PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
@@ -78,42 +89,34 @@ class Settings:
     cv: int | None
     seed: int
     model_name: str | None
+    promote: str
     given: dict[str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for what the user can mend."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the run ends as FAILED
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    try:
-        given = _parser().parse_args(arguments)
-        train(read_settings({name: getattr(given, name) for name in PARAMETERS}))
-    except UserError as error:
-        if debug:
-            raise
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    return command_line.run(__doc__ or "", PARAMETERS, lambda given: train(read_settings(given)), arguments)
 
 
-def train(settings: Settings) -> None:
+def train(settings: Settings) -> int:
     """One training run, from a table to a registered model."""
     _echo_changes(settings.given)
     with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
         data = table.read(settings.data, settings.target, settings.key)
         sides = table.split(data, settings.split, settings.test_fraction, settings.seed)
         outcome = fit_and_evaluate(settings, data, sides)
-        facts = describe(run, data, outcome)
+        facts = describe(run, settings, data, outcome)
         write_artifacts(Path(scratch), settings, data, outcome, facts)
 
         tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
         tracking.log_dataset(run, data.source, *data.features.shape)
         tracking.log_folder(run, Path(scratch))
-        registered = None
+        version = verdict = None
         if settings.model_name is not None:
-            registered = registry.register(run, settings.model_name, MODELS, facts.version_tags)
-    _report(settings, data, outcome, run, registered)
+            with registry.registered(run, settings.model_name, MODELS, facts.version_tags) as version:
+                verdict = challenge(run, settings.model_name, version, settings, outcome, facts)
+    _report(settings, data, outcome, run, version, verdict)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class Outcome:
 
     model: Any
     test_rows: Any
+    test_entities: Any
     test_target: evaluation.Floats
     predicted: evaluation.Floats
     metrics: dict[str, float]
@@ -144,7 +148,8 @@ def fit_and_evaluate(settings: Settings, data: table.Table, sides: table.Split) 
     counts = {"rows_train": len(train_target), "rows_test": len(test_target)}
     importance = evaluation.importance(model, test_rows, test_target, settings.seed)
     metrics = measured | folds | counts | {"fit_seconds": fit_seconds}
-    return Outcome(model, test_rows, test_target, predicted, metrics, importance)
+    test_entities = None if sides.entities is None else sides.entities[sides.test]
+    return Outcome(model, test_rows, test_entities, test_target, predicted, metrics, importance)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Facts:
         return self.lineage | {f"version.{name}": text for name, text in self.versions.items()}
 
 
-def describe(run: tracking.Run, data: table.Table, outcome: Outcome) -> Facts:
+def describe(run: tracking.Run, settings: Settings, data: table.Table, outcome: Outcome) -> Facts:
     """Collect what the tags, the model, its card and metric.json say alike."""
     git = tracking.git_state(run)
     lineage = {
@@ -177,9 +182,59 @@ def describe(run: tracking.Run, data: table.Table, outcome: Outcome) -> Facts:
         "rows": str(len(data.target)),
         "data_sha256": data.source.sha256,
         "git_commit": git.commit,
+        **{name: settings.given[name] for name in ("estimator", "target", "split", "test_fraction", "key")},
     }
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
     return Facts(run.id, lineage, versions, version_tags)
+
+
+def challenge(
+    run: tracking.Run, name: str, version: str, settings: Settings, outcome: Outcome, facts: Facts
+) -> champion.Verdict:
+    """Compare a registered version with the champion on the same test rows; crown it where it has earned that."""
+    late = registry.turn(run.client, name, version)
+    reigning = registry.champion(run.client, name)
+    if late:
+        verdict = champion.Verdict(False, f"version {version} was not compared: {late}")
+    elif reigning is None:
+        verdict = champion.Verdict(True, f"version {version} is the first champion")
+    else:
+        verdict = compare(run, name, version, reigning, settings, outcome, facts)
+    if verdict.promoted and settings.promote == "earned":
+        registry.crown(run.client, name, version)
+    elif verdict.promoted:
+        verdict = champion.Verdict(False, f"{verdict.sentence} (not done: promote=never)", verdict.gain)
+    tracking.log(
+        run,
+        metrics=verdict.gain.metrics if verdict.gain else {},
+        tags={registry.VERDICT: verdict.sentence},
+    )
+    registry.conclude(run.client, name, version, verdict.sentence)
+    return verdict
+
+
+def compare(
+    run: tracking.Run, name: str, version: str, reigning: Any, settings: Settings, outcome: Outcome, facts: Facts
+) -> champion.Verdict:
+    """Score the test rows with the champion too, where that is fair, and log the comparison."""
+    theirs = f"version {version} cannot be compared with the champion, version {reigning.version}, which stays"
+    try:
+        with registry.fetched(f"models:/{name}/{reigning.version}") as folder:
+            model = verification.load(folder)
+        columns = model.metadata.get_input_schema().input_names()
+        if reason := champion.unfair(facts.version_tags, reigning.tags, list(outcome.test_rows.columns), columns):
+            return champion.Verdict(False, f"{theirs}: {reason}")
+        by_champion = verification.predict(model, outcome.test_rows)
+    except verification.UnusableError as error:
+        return champion.Verdict(False, f"{theirs}: {error}")
+    gain = champion.measure(outcome.test_target, by_champion, outcome.predicted, outcome.test_entities, settings.seed)
+    with TemporaryDirectory() as scratch:
+        picture = Path(scratch) / FIGURES / "against_champion.png"
+        picture.parent.mkdir()
+        title = f"version {version} against the champion, version {reigning.version}"
+        figures.save_comparison(picture, outcome.test_target, by_champion, outcome.predicted, title)
+        tracking.log_folder(run, Path(scratch))
+    return champion.judge(version, str(reigning.version), gain)
 
 
 def write_artifacts(folder: Path, settings: Settings, data: table.Table, outcome: Outcome, facts: Facts) -> None:
@@ -192,7 +247,7 @@ def write_artifacts(folder: Path, settings: Settings, data: table.Table, outcome
         outcome.model,
         outcome.test_rows,
         facts.versions,
-        facts.lineage | {"run_id": facts.run_id, "target": settings.target, "split": settings.split},
+        facts.lineage | {"run_id": facts.run_id, "estimator": settings.chosen.name, "target": settings.target},
     )
     card.save(
         folder / "model_card.md",
@@ -260,29 +315,9 @@ def read_settings(given: dict[str, str]) -> Settings:
         cv=evaluation.read_folds(given["cv"]),
         seed=seed,
         model_name=None if name == NONE else registry.check_name(name),
+        promote=choice("promote", given["promote"], PROMOTIONS),
         given=given,
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, "python train.py --help lists the parameters")
-
-
-def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        "train.py",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for name, (default, meaning) in PARAMETERS.items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, default=default, metavar="VALUE", help=f"{meaning} [{default}]")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def _echo_changes(given: dict[str, str]) -> None:
@@ -291,7 +326,14 @@ def _echo_changes(given: dict[str, str]) -> None:
     print("parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults")
 
 
-def _report(settings: Settings, data: table.Table, outcome: Outcome, run: tracking.Run, registered: str | None) -> None:
+def _report(
+    settings: Settings,
+    data: table.Table,
+    outcome: Outcome,
+    run: tracking.Run,
+    version: str | None,
+    verdict: champion.Verdict | None,
+) -> None:
     m = outcome.metrics
     rows = f"{m['rows_train']} training + {m['rows_test']} test rows"
     print(f"data        {data.source.name}: {rows}, {data.features.shape[1]} features, {settings.split} split")
@@ -301,8 +343,9 @@ def _report(settings: Settings, data: table.Table, outcome: Outcome, run: tracki
     print(f"r2          {m['r2']:.4f}")
     print(f"mae         {m['mae']:.4f}")
     print(f"run         {run.id}")
-    version_uri = "not registered" if registered is None else f"models:/{settings.model_name}/{registered}"
-    print(f"model       {version_uri}")
+    print(f"model       {'not registered' if version is None else f'models:/{settings.model_name}/{version}'}")
+    if verdict is not None:
+        print(f"champion    {verdict.sentence}")
     print(f"look at it  {tracking.where_to_look(run)}")
 
 

@@ -15,7 +15,7 @@ from submit.follow import no_such_job
 from submit.screen import size
 from submit.workspace import Workspace
 from trainer.errors import UserError
-from trainer.verification import Agreement, score_again
+from trainer.verification import Agreement, UnusableError, score_again
 
 MODELS = "models"
 METRIC = "metric.json"
@@ -189,9 +189,11 @@ def prove(folder: Path, name: str) -> Proof:
         agreement = score_again(folder / MODELS)
     except UserError as error:
         raise ProofError(error.cause, again) from error
-    except Exception as error:
-        cause = (str(error).splitlines() or [""])[0]
-        raise ProofError(f"the downloaded model cannot be loaded: {type(error).__name__}: {cause}", again) from error
+    except UnusableError as error:
+        raise ProofError(f"the downloaded model does not work: {error}", again) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise ProofError(f"the downloaded model folder cannot be read: {cause}", again) from error
     if agreement.largest_relative > TOLERANCE:
         raise ProofError(
             f"the downloaded model predicts otherwise than on the node, by up to {agreement.largest_absolute:g}",
@@ -251,8 +253,11 @@ def register(workspace: Workspace, proof: Proof) -> Version:
     tags = {
         "rmse": repr(proof.metric["RMSE"]),
         "rows": str(int(proof.metric["rows_train"] + proof.metric["rows_test"])),
-        "data_sha256": proof.metric["data_sha256"],
-        "git_commit": proof.metric["git_commit"],
+        **{name: str(proof.metric[name]) for name in ("data_sha256", "git_commit")},
+        **{name: proof.metric["params"][name] for name in ("estimator", "target", "split", "test_fraction", "key")},
     }
-    version = registry.register(run, model, MODELS, tags)
-    return Version(model, version, run_id, tags)
+    with registry.registered(run, model, MODELS, tags) as version:
+        # The rows to compare it on are not here; a later version will meet the same champion.
+        sentence = f"version {version} was registered after its run and not compared with the champion"
+        registry.conclude(client, model, version, sentence)
+    return Version(model, version, run_id, tags | {registry.VERDICT: sentence})

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG, LEFT = 0, 1, 2, 130
 COMMAND = "python submit/remote.py"
+# Of a version's tags, those that say where it comes from
+LINEAGE = ("rows", "data_sha256", "git_commit")
 
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 _output_dir = click.option(
@@ -266,8 +268,8 @@ def _conclude(workspace: "Workspace", name: str, ending: "Ending | None", output
 def _lineage(version: "Version | None", name: str) -> str:
     if version is None:
         return f"not registered ({COMMAND} attach {name} --register)"
-    tags = ", ".join(f"{key}={value[:12]}" for key, value in sorted(version.tags.items()))
-    return f"{version.uri}, from run {version.run_id} ({tags})"
+    shown = ", ".join(f"{key} {version.tags[key][:12]}" for key in LINEAGE if key in version.tags)
+    return f"{version.uri}, from run {version.run_id} ({shown})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

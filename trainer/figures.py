@@ -40,6 +40,27 @@ def save(folder: Path, target: str, actual: Floats, predicted: Floats, importanc
         figure.savefig(folder / f"{name}.png")
 
 
+def save_comparison(path: Path, actual: Floats, by_champion: Floats, by_candidate: Floats, title: str) -> None:
+    """Draw the errors of two models on the same rows against each other; below the diagonal the candidate is better.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.png`` file.
+    actual, by_champion, by_candidate : ndarray of shape (n_rows,)
+        At most `POINTS` of them are drawn, evenly chosen.
+    title : str
+    """
+    step = -(-len(actual) // POINTS)
+    theirs, ours = np.abs(actual - by_champion)[::step], np.abs(actual - by_candidate)[::step]
+    figure, axes = _axes(title)
+    end = max(theirs.max(), ours.max())
+    axes.plot([0, end], [0, end], color="0.5", linewidth=1)
+    axes.scatter(theirs, ours, s=14, alpha=0.6)
+    axes.set(xlabel="absolute error of the champion", ylabel="absolute error of the candidate")
+    figure.savefig(path)
+
+
 def _axes(title: str, left: float = 0.12) -> tuple[Any, Any]:
     # Figure without pyplot: no global state, no window, and half of the import time
     from matplotlib.figure import Figure

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from trainer import estimators
 from trainer.table import is_number
+from trainer.verification import RECORDED_SCORING
 
 CONDA_YML = Path(__file__).resolve().parent.parent / "conda.yml"
-RECORDED_SCORING = "recorded_scoring.json"
 RECORDED_ROWS = 200
 EXAMPLE_ROWS = 5
 
 
 def save(
     path: Path, model: Any, scored: pd.DataFrame, versions: Mapping[str, str], metadata: Mapping[str, Any]
-) -> npt.NDArray[np.float64]:
+) -> None:
     """Write a fitted pipeline as an MLflow model of the sklearn flavour, in skops' format.
 
-    Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, and what the model predicts for
-    them now. It is what tells later whether the model still predicts the same.
+    Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, what the model predicts for them now, and
+    with which versions. It is what tells later whether the model still predicts the same. It holds the digest of the
+    model's file, and the ``MLmodel`` file holds its own.
 
     Parameters
     ----------
@@ -38,24 +38,13 @@ def save(
         Packages that predictions may depend on, by name.
     metadata : mapping
         Kept in the ``MLmodel`` file; JSON types only.
-
-    Returns
-    -------
-    ndarray of shape (min(n_rows, RECORDED_ROWS),)
-        The recorded predictions.
     """
     import mlflow.sklearn
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     rows = scored.head(RECORDED_ROWS)
     predictions = np.asarray(model.predict(rows), dtype=np.float64)
-    recorded = {
-        "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
-        "predictions": predictions.tolist(),
-        "versions": dict(versions),
-    }
-    text = json.dumps(recorded, allow_nan=False)
     mlflow.sklearn.save_model(
         model,
         str(path),
@@ -67,10 +56,22 @@ def save(
             outputs=Schema([TensorSpec(np.dtype("float64"), (-1,))]),
         ),
         input_example=rows.head(EXAMPLE_ROWS),
-        metadata={**metadata, "recorded_scoring_sha256": hashlib.sha256(text.encode()).hexdigest()},
     )
-    (path / RECORDED_SCORING).write_text(text)
-    return predictions
+    saved = Model.load(str(path))
+    recorded = {
+        "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
+        "predictions": predictions.tolist(),
+        "versions": dict(versions),
+        "model_sha256": _sha256((path / saved.flavors["python_function"]["model_path"]).read_bytes()),
+    }
+    text = json.dumps(recorded, allow_nan=False).encode()
+    (path / RECORDED_SCORING).write_bytes(text)
+    saved.metadata = {**metadata, "recorded_scoring_sha256": _sha256(text)}
+    saved.save(str(path / "MLmodel"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _mlflow_type(column: "pd.Series[Any]") -> str:

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from trainer.errors import UserError
-from trainer.files import Source
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from trainer.files import Source
 
 # The experiment that `mlflow run` uses where none is named; a workspace has it only once it is asked for.
 DEFAULT_EXPERIMENT = "Default"
 REACHABLE_SECONDS = 5
 SOURCE = "train.py"
+DEFAULT_STORE = "sqlite:///mlflow.db"
 
 _logger = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ def start_run(params: Mapping[str, str]) -> Iterator[Run]:
     """
     import mlflow
 
-    _check_reachable(mlflow.get_tracking_uri())
+    check_reachable(mlflow.get_tracking_uri())
     with said_to_server("open a run"):
         given = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
         if not any(os.environ.get(name) for name in given):
@@ -138,7 +140,7 @@ def log(
         )
 
 
-def log_dataset(run: Run, source: Source, n_rows: int, n_columns: int) -> None:
+def log_dataset(run: Run, source: "Source", n_rows: int, n_columns: int) -> None:
     """Log the table as the run's input, where the server knows inputs (a workspace may not).
 
     mlflow's own `from_pandas` hashes the whole table once more; the digest is known already.
@@ -210,18 +212,21 @@ def where_to_look(run: Run) -> str:
         return _without_secrets(uri).rstrip("/") + page
     if urlsplit(uri).scheme == "azureml":
         return "the job's page in Azure Machine Learning studio"
-    store = "" if not os.environ.get("MLFLOW_TRACKING_URI") else f" --backend-store-uri {_without_secrets(uri)}"
+    shown = _without_secrets(uri)
+    store = "" if shown == DEFAULT_STORE else f" --backend-store-uri {shown}"
     return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
 @contextmanager
-def said_to_server(what: str) -> Iterator[None]:
+def said_to_server(what: str, remedy: str = "") -> Iterator[None]:
     """Turn the errors of a tracking server or model registry into one line that names it.
 
     Parameters
     ----------
     what : str
         What was asked of it, as in "could not `what`".
+    remedy : str
+        What to do about it, where that is not the address, the access or the space.
     """
     import mlflow
     import requests
@@ -234,12 +239,18 @@ def said_to_server(what: str) -> Iterator[None]:
         server = _without_secrets(mlflow.get_tracking_uri())
         raise UserError(
             f"MLflow at {server} could not {what}: {cause}",
-            "check MLFLOW_TRACKING_URI, your access to it, and its free space",
+            remedy or "check MLFLOW_TRACKING_URI, your access to it, and its free space",
         ) from error
 
 
-def _check_reachable(uri: str) -> None:
-    """Fail within seconds where mlflow itself would try again for minutes."""
+def check_reachable(uri: str) -> None:
+    """Fail within seconds where mlflow itself would try again for minutes.
+
+    Raises
+    ------
+    UserError
+        There is no server, or no database, at this address.
+    """
     import requests
 
     parts = urlsplit(uri)
@@ -261,7 +272,9 @@ def _check_reachable(uri: str) -> None:
 
 
 def _without_secrets(uri: str) -> str:
-    """Leave out what may be secret of a URI: user, password and query."""
+    """Leave out what may be secret of a URI: user, password and query; and where this folder is."""
+    if uri == f"sqlite:///{Path('mlflow.db').resolve()}":
+        return DEFAULT_STORE
     scheme, separator, rest = uri.partition("?")[0].rpartition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -11,10 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer.errors import UserError
-from trainer.model_folder import RECORDED_SCORING
+
+RECORDED_SCORING = "recorded_scoring.json"
 
 # How mlflow's types are held in a DataFrame; text stays an object.
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+
+
+class UnusableError(Exception):
+    """A model that cannot be loaded, or cannot score, in this environment; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +81,66 @@ def score_again(folder: Path) -> Agreement:
     Raises
     ------
     UserError
-        There is no recorded scoring, or it is not the one that was recorded.
-    Exception
-        Whatever mlflow raises where the model cannot be loaded.
+        There is no recorded scoring, or it, or the model's file, is not the one of the day of training.
+    UnusableError
+        The model cannot be loaded here, or cannot score the rows.
+    """
+    recorded = read_recorded(folder)
+    model = load(folder)
+    rows = recorded["rows"]
+    return Agreement(
+        recorded=np.asarray(recorded["predictions"], dtype=np.float64),
+        predicted=predict(model, pd.DataFrame(rows["data"], columns=rows["columns"], dtype=object)),
+        versions=recorded["versions"],
+    )
+
+
+def estimator(folder: Path) -> str:
+    """Name the estimator of a model folder, as train.py's parameter does; empty where it is not known."""
+    from mlflow.models import Model
+
+    return str((Model.load(str(folder)).metadata or {}).get("estimator", ""))
+
+
+def load(folder: Path) -> Any:
+    """Load an MLflow model, whatever happens.
+
+    Raises
+    ------
+    UnusableError
+        It cannot be loaded here: a package is missing, or has another version.
     """
     import mlflow.pyfunc
 
-    recorded = read_recorded(folder)
-    model = mlflow.pyfunc.load_model(str(folder))
-    frame = restore(recorded["rows"], model.metadata.signature.inputs)
-    return Agreement(
-        recorded=np.asarray(recorded["predictions"], dtype=np.float64),
-        predicted=np.asarray(model.predict(frame), dtype=np.float64).reshape(-1),
-        versions=recorded["versions"],
-    )
+    try:
+        return mlflow.pyfunc.load_model(str(folder))
+    except Exception as error:  # what another version of any package raises cannot be foreseen
+        raise UnusableError(f"it cannot be loaded here: {_said(error)}") from error
+
+
+def predict(model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Score rows with a loaded model, each column cast to the type that the model's signature names.
+
+    Parameters
+    ----------
+    model : mlflow.pyfunc.PyFuncModel
+    rows : DataFrame of shape (n_rows, n_columns)
+        A missing value is None or nan. Columns that the model does not know are left out.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    UnusableError
+        The rows cannot be cast, or the model fails on them.
+    """
+    try:
+        predicted = model.predict(_cast(rows, model.metadata.get_input_schema()))
+    except Exception as error:  # as above
+        raise UnusableError(f"it cannot score these rows: {_said(error)}") from error
+    return np.asarray(predicted, dtype=np.float64).reshape(-1)
 
 
 def read_recorded(folder: Path) -> dict[str, Any]:
@@ -109,33 +160,35 @@ def read_recorded(folder: Path) -> dict[str, Any]:
             "give a model that this project's train.py has made",
         )
     text = path.read_bytes()
-    expected = (Model.load(str(folder)).metadata or {}).get("recorded_scoring_sha256")
+    model = Model.load(str(folder))
+    expected = (model.metadata or {}).get("recorded_scoring_sha256")
     if hashlib.sha256(text).hexdigest() != expected:
         raise UserError(
             f"{path} is not what was recorded on the day of training",
             "fetch the model folder again from where it was logged",
         )
     recorded: dict[str, Any] = json.loads(text)
+    file = folder / model.flavors["python_function"]["model_path"]
+    if hashlib.sha256(file.read_bytes()).hexdigest() != recorded["model_sha256"]:
+        raise UserError(
+            f"{file} is not the model that was recorded on the day of training",
+            "fetch the model folder again from where it was logged",
+        )
     return recorded
 
 
-def restore(rows: dict[str, Any], schema: Any) -> pd.DataFrame:
-    """Make a DataFrame of recorded rows, each column in the type that the model's signature names.
-
-    Parameters
-    ----------
-    rows : dict
-        ``columns`` and ``data``, a missing value as None.
-    schema : mlflow.types.Schema
-        The signature's inputs.
-    """
-    types = {column.name: column.type.name for column in schema.inputs}
+def _cast(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
     columns = {}
-    for position, name in enumerate(rows["columns"]):
-        values = [row[position] for row in rows["data"]]
-        gaps = any(value is None for value in values)
-        dtype = _DTYPES.get(types[str(name)], "object")
-        if gaps and dtype not in ("float64", "float32"):
+    for column in schema.inputs:
+        values = rows[column.name]
+        missing = values.isna()
+        dtype = _DTYPES.get(column.type.name, "object")
+        if dtype == "bool" and missing.any():
             dtype = "object"  # a truth value that is missing is neither true nor false
-        columns[str(name)] = pd.Series([np.nan if value is None else value for value in values], dtype=dtype)
+        columns[column.name] = values.mask(missing, np.nan).astype(dtype)
     return pd.DataFrame(columns)
+
+
+def _said(error: Exception) -> str:
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line}"

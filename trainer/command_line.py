@@ -1,0 +1,67 @@
+"""What the scripts' command lines have in common: flags, defaults, and errors of two lines."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from trainer.errors import UserError
+
+# By name: the default, and the meaning. MLproject declares the same.
+Parameters = Mapping[str, tuple[str, str]]
+
+
+def run(
+    description: str, parameters: Parameters, work: Callable[[dict[str, str]], int], arguments: Sequence[str] | None
+) -> int:
+    """Parse a command line, work, and tell a `UserError` in two lines.
+
+    Parameters
+    ----------
+    description : str
+        The script's docstring: its first paragraph, then examples.
+    parameters : mapping
+        Each is a flag, with ``-`` for ``_``.
+    work : callable
+        Takes the parameters as they were spelled, returns the exit code.
+    arguments : sequence of str or None
+        None: those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 2 for what the user can mend.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that a run ends as FAILED
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = _parser(description, parameters).parse_args(arguments)
+        return work({name: getattr(given, name) for name in parameters})
+    except UserError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, f"python {self.prog} --help lists the parameters")
+
+
+def _parser(description: str, parameters: Parameters) -> argparse.ArgumentParser:
+    purpose, _, examples = description.partition("\n\n")
+    parser = _Parser(
+        description=purpose,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, (default, meaning) in parameters.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, default=default, metavar="VALUE", help=f"{meaning} [{default}]")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

@@ -1,0 +1,129 @@
+"""Does a model still predict what it predicted on the day it was trained?
+
+    python verify.py --model models:/diabetes-progression/3
+    python verify.py --model models:/diabetes-progression@champion --record yes
+    python verify.py --model outputs/my-job/models
+
+The rows that were recorded with the model are scored again, here and now. Exit code 0: the same; 1: they differ, or
+the model cannot be used here; 2: there is nothing to compare.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+from platform import python_version
+
+from trainer import command_line, registry, tracking, verification
+from trainer.parameters import AUTO, choice, number
+
+PARAMETERS = {
+    "model": ("models:/diabetes-progression@champion", "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/..., a folder"),
+    "tolerance": (AUTO, "largest relative difference; auto: 1e-9 for linear models, 0 (exact) for trees"),
+    "record": ("no", "yes: log the result as a run of its own; no: only say it"),
+}
+
+LINEAR = ("ridge", "elasticnet")
+LINEAR_TOLERANCE = 1e-9
+WORST_ROWS = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; see the exit codes above."""
+    return command_line.run(__doc__ or "", PARAMETERS, verify, arguments)
+
+
+def verify(given: dict[str, str]) -> int:
+    """Score the recorded rows of a model again, and tell how far the answers are from those of the day of training."""
+    _silence_what_is_said_better_below()
+    record = choice("record", given["record"], ("yes", "no")) == "yes"
+    tolerance = None if given["tolerance"] == AUTO else number("tolerance", given["tolerance"], low=0)
+    with registry.fetched(given["model"]) as folder:
+        changed = changed_versions(verification.read_recorded(folder)["versions"])
+        if tolerance is None:
+            tolerance = LINEAR_TOLERANCE if verification.estimator(folder) in LINEAR else 0.0
+        try:
+            agreement = verification.score_again(folder)
+        except verification.UnusableError as error:
+            print(f"{given['model']}: {error}", file=sys.stderr)
+            _explain(given["model"], changed)
+            return 1
+    agrees = agreement.largest_relative <= tolerance
+    _report(given["model"], agreement, agrees, tolerance, changed)
+    if record:
+        _record(given, agreement, agrees)
+    return 0 if agrees else 1
+
+
+def changed_versions(recorded: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """List the packages whose version is not that of the day of training: by name, the one then and the one now."""
+    present = {"python": python_version()}
+    for name in recorded.keys() - present.keys():
+        try:
+            present[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            present[name] = "not installed"
+    return {name: (then, present[name]) for name, then in recorded.items() if present[name] != then}
+
+
+def _silence_what_is_said_better_below() -> None:
+    import mlflow  # noqa: F401 - it sets the levels of its loggers on import
+
+    for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Trying to unpickle estimator")
+
+
+def _report(
+    model: str, agreement: verification.Agreement, agrees: bool, tolerance: float, changed: dict[str, tuple[str, str]]
+) -> None:
+    environment = "the same environment"
+    if changed:
+        environment = f"{len(changed)} package{'s' if len(changed) > 1 else ''} differ{'' if len(changed) > 1 else 's'}"
+    print(
+        f"{model}: {'the same' if agrees else 'DIFFERENT'} predictions for {agreement.rows} recorded rows "
+        f"(largest difference {agreement.largest_absolute:.3g}, relative {agreement.largest_relative:.3g}; "
+        f"tolerance {tolerance:.3g}; {environment})"
+    )
+    if not agrees:
+        _show_worst(agreement)
+        _explain(model, changed)
+    elif changed:
+        listed = (f"{name} {then} -> {now}" for name, (then, now) in changed.items())
+        print(f"differing, without effect: {', '.join(listed)}")
+
+
+def _show_worst(agreement: verification.Agreement) -> None:
+    print(f"{'row':>5} {'recorded':>24} {'now':>24} {'relative':>10}")
+    for row in (-agreement.relative).argsort(kind="stable")[:WORST_ROWS]:
+        then, now = agreement.recorded[row], agreement.predicted[row]
+        print(f"{row:>5} {then:>24.17g} {now:>24.17g} {agreement.relative[row]:>10.3g}")
+
+
+def _explain(model: str, changed: dict[str, tuple[str, str]]) -> None:
+    if not changed:
+        print("no package differs from the day of training: look at the machine (processor, BLAS) or at the files")
+        return
+    print(f"{'package':<16} {'then':<12} now")
+    for name, (then, now) in changed.items():
+        print(f"{name:<16} {then:<12} {now}")
+    print(f"in the recorded environment: mlflow models predict --env-manager uv -m {model} -i rows.csv -t csv")
+
+
+def _record(given: dict[str, str], agreement: verification.Agreement, agrees: bool) -> None:
+    with tracking.start_run(given) as run:
+        tracking.log(
+            run,
+            metrics={
+                "verified_rows": agreement.rows,
+                "largest_absolute_difference": min(agreement.largest_absolute, sys.float_info.max),
+                "largest_relative_difference": min(agreement.largest_relative, sys.float_info.max),
+                "agrees": float(agrees),
+            },
+        )
+    print(f"recorded in run {run.id}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
