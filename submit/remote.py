@@ -184,8 +184,10 @@ def submit(options: dict[str, Any]) -> int:
                 ("parameters", job.changes(parameters)),
             ]
         )
-        if not options["yes"] and screen.terminal and sys.stdin.isatty():
-            click.confirm("Send it?", default=True, abort=True)
+        asks = not options["yes"] and screen.terminal and sys.stdin.isatty()
+        if asks and not click.confirm("Send it?", default=True):
+            screen.say("nothing was sent")
+            return FAILED
         places.create_cluster(workspace, cluster)
         if not known:
             places.create_environment(workspace, environment)

@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import fluent
 
 import train
-from tests.standin import StandIn
+from tests.standin import Request, StandIn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,3 +97,36 @@ def standin(standin_session: StandIn) -> Iterator[StandIn]:
     standin_session.clear_faults()
     yield standin_session
     standin_session.clear_faults()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The first submission of the session: the job, what was said, where the results are, the requests it took."""
+
+    job: str
+    out: str
+    err: str
+    outputs: Path
+    requests: list[Request]
+    refused: list[str]
+
+
+@pytest.fixture(scope="session")
+def submitted(standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """Submit the project with its defaults, from a workspace with nothing in it, as a user does."""
+    from tests.submitting import job_name, remote
+
+    folder = tmp_path_factory.mktemp("submitted")
+    standin_session.clear_faults()
+    before, refused = len(standin_session.requests), len(standin_session.refused_hosts)
+    done = remote(standin_session, "--yes", "--output-dir", folder / "outputs", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = job_name(done.stdout)
+    return Submitted(
+        job=job,
+        out=done.stdout,
+        err=done.stderr,
+        outputs=folder / "outputs" / job,
+        requests=standin_session.requests[before:],
+        refused=standin_session.refused_hosts[refused:],
+    )

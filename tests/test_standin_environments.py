@@ -55,9 +55,7 @@ def wheel(folder: Path) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("standin_probe.py", "WORD = 'built'\n")
         file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: standin-probe\nVersion: 1.0\n")
-        file.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{about}/RECORD", "")
     return path
 

@@ -47,9 +47,7 @@ def test_a_run_whose_model_was_not_logged_has_failed(facts: dict[str, Any]) -> N
     assert facts["state of that run"]["value"] == ["FAILED", "FAILED"]
 
 
-@pytest.mark.parametrize(
-    "step", ["log_artifacts", "log_dict", "log_text", "log_figure", "log_input", "version tag"]
-)
+@pytest.mark.parametrize("step", ["log_artifacts", "log_dict", "log_text", "log_figure", "log_input", "version tag"])
 def test_what_is_written_on_a_workspace_is_written_here(facts: dict[str, Any], step: str) -> None:
     assert facts[step]["error"] is None
 
@@ -57,9 +55,7 @@ def test_what_is_written_on_a_workspace_is_written_here(facts: dict[str, Any], s
 def test_models_are_saved_registered_and_loaded(facts: dict[str, Any]) -> None:
     name = facts["run"]["value"]
     assert facts["create version"]["value"] == ["1", name, "READY"]
-    assert facts["register uri"] == {"step": "register uri", "value": "", "error": None}, (
-        "no lineage this way"
-    )
+    assert facts["register uri"] == {"step": "register uri", "value": "", "error": None}, "no lineage this way"
     loaded = [facts[step]["value"] for step in ("load runs:/", "load uri", "load models:/")]
     assert loaded[0] is not None
     assert loaded[0] == loaded[1] == loaded[2]

@@ -57,9 +57,7 @@ def ending(process: subprocess.Popen[str]) -> Iterator[None]:
                 process.kill()
 
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="processes are found in /proc"
-)
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +111,7 @@ def test_aliases_may_be_missing(other: StandIn) -> None:
     body = {"name": "m", "alias": "champion", "version": "1"}
     answer = http.call(other, "POST", f"{call}/alias", json=body)
     assert (answer.status_code, answer.text) == (404, "")
-    assert (
-        http.call(other, "GET", f"{call}/alias", params={"name": "m", "alias": "champion"}).status_code == 404
-    )
+    assert http.call(other, "GET", f"{call}/alias", params={"name": "m", "alias": "champion"}).status_code == 404
     tag = {"name": "m", "key": "k", "value": "v"}
     assert http.call(other, "POST", f"{call}/set-tag", json=tag).status_code == 200
 

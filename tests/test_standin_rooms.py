@@ -30,9 +30,7 @@ def ending(path: Path) -> dict[str, object]:
 
 def test_a_keeper_tells_how_its_command_has_ended(tmp_path: Path) -> None:
     files = ["--exit-file", str(tmp_path / "exit.json"), "--log", str(tmp_path / "log.txt")]
-    assert (
-        subprocess.run([*KEEPER, *files, "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).returncode == 7
-    )
+    assert subprocess.run([*KEEPER, *files, "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).returncode == 7
     assert ending(tmp_path / "exit.json")["code"] == 7
     assert ending(tmp_path / "exit.json")["reason"] == "exited"
     assert (tmp_path / "log.txt").read_text() == "out\nerr\n"

@@ -118,9 +118,7 @@ def test_a_grid_has_every_combination_once() -> None:
         (["normal", [0, 1]], -math.inf, math.inf),
     ],
 )
-def test_a_random_search_draws_within_bounds_and_again_the_same(
-    spec: list[Any], low: float, high: float
-) -> None:
+def test_a_random_search_draws_within_bounds_and_again_the_same(spec: list[Any], low: float, high: float) -> None:
     first = [row["a"] for row in itertools.islice(combinations({"a": spec}, RANDOM, "s"), 5)]
     again = [row["a"] for row in itertools.islice(combinations({"a": spec}, RANDOM, "s"), 5)]
     assert first == again

@@ -24,9 +24,7 @@ def say(step: str, **values: Any) -> None:
 
 
 def main() -> None:
-    names = [
-        os.environ[key] for key in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
-    ]
+    names = [os.environ[key] for key in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")]
     client = MLClient(DefaultAzureCredential(), *names)
     here = Path(tempfile.mkdtemp())
     (here / "table").mkdir()
@@ -46,9 +44,7 @@ def main() -> None:
     data = Data(name="assets-data", path=str(here / "table"), type="uri_folder")
     first = client.data.create_or_update(data)
     (here / "table" / "more.csv").write_text("a\n2\n")
-    second = client.data.create_or_update(
-        Data(name="assets-data", path=str(here / "table"), type="uri_folder")
-    )
+    second = client.data.create_or_update(Data(name="assets-data", path=str(here / "table"), type="uri_folder"))
     say(
         "data",
         versions=[first.version, second.version],

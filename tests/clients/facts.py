@@ -135,9 +135,7 @@ def main() -> None:
 
     def prefix() -> list[str]:
         client.log_text(name, "x", "models_old/x.txt")
-        return sorted(
-            {f.path for f in get_artifact_repository(run.info.artifact_uri).list_artifacts("model")}
-        )
+        return sorted({f.path for f in get_artifact_repository(run.info.artifact_uri).list_artifacts("model")})
 
     attempt("list by prefix", prefix)
     print(json.dumps({"step": "run", "value": name, "error": None}), flush=True)

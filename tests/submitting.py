@@ -1,0 +1,106 @@
+"""The submitting side as a user runs it, for tests: processes, and a small project that behaves as told."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+from tests.standin import StandIn
+
+# A project that takes no time to train: submit/ and the files that are staged are the real ones.
+TINY = """
+import sys, time
+def read_settings(given):
+    return given
+if __name__ == "__main__":
+{body}
+"""
+TEN_LINES = """
+    for number in range(10):
+        print(f"line {number} of the log", flush=True)
+        time.sleep(PAUSE)
+    sys.exit(CODE)
+"""
+
+
+def tiny(folder: Path, pause: float = 0.0, code: int = 4) -> Path:
+    """Make a project whose script writes ten lines, slowly, and exits with a code."""
+    body = TEN_LINES.replace("PAUSE", str(pause)).replace("CODE", str(code))
+    for name in ("submit", "trainer", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("MLproject", "conda.yml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "train.py").write_text(TINY.format(body=body))
+    return folder
+
+
+def command(*arguments: object, project: Path = ROOT) -> list[str]:
+    """Return the command line of `submit/remote.py`."""
+    return [sys.executable, str(project / "submit" / "remote.py"), *map(str, arguments)]
+
+
+def remote(
+    standin: StandIn, *arguments: object, project: Path = ROOT, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `submit/remote.py` against the stand-in to its end."""
+    return standin.run(command(*arguments, project=project), timeout=180, **options)
+
+
+class Client:
+    """`submit/remote.py`, running: what it has said so far, and signals for it."""
+
+    def __init__(self, standin: StandIn, *arguments: object, project: Path, said: Path) -> None:
+        self.said = said
+        with said.open("wb") as output:
+            self.process = subprocess.Popen(
+                command(*arguments, project=project),
+                env=standin.process_environ() | {"PYTHONUNBUFFERED": "1"},
+                cwd=said.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        """What it has written."""
+        return self.said.read_text()
+
+    def until(self, pattern: str, seconds: float = 60) -> str:
+        """Wait until it has written something, and return that."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.text)):
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+        return found[0]
+
+    def wait(self, seconds: float = 120) -> int:
+        """Wait for its end and return the exit code."""
+        return self.process.wait(seconds)
+
+
+def job_name(said: str) -> str:
+    """Find the job's name in what `remote.py` has said."""
+    found = re.findall(r"^job +(train-[\w-]+)$", said, re.MULTILINE)
+    assert found, said
+    return str(found[-1])
+
+
+def log_lines(said: str) -> list[str]:
+    """Find the lines of the job's log in what was said before it ended."""
+    return re.findall(r"^\| (line \d of the log)$", said.split("failed: ")[0], re.MULTILINE)
+
+
+def without_azure() -> dict[str, str]:
+    """Return an environment that leads nowhere: no identity, no workspace, and a proxy that does not answer."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AZURE", "MLFLOW", "ARM_"))}
+    dead = "http://127.0.0.1:9"
+    return kept | {"HTTPS_PROXY": dead, "HTTP_PROXY": dead, "https_proxy": dead, "http_proxy": dead}

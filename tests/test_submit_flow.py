@@ -1,0 +1,189 @@
+"""From nothing to a proved, registered model, on the stand-in, with the real clients."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+
+from submit import workspace
+from tests import standin_http as http
+from tests.conftest import ROOT, Submitted, Trainer, run_id
+from tests.standin import Request, StandIn, names
+from tests.submitting import job_name, remote
+
+WRITES = ("PUT", "POST", "PATCH", "DELETE")
+
+
+def writes(requests: list[Request]) -> Counter[str]:
+    """Count what was written, by kind."""
+    found: Counter[str] = Counter()
+    for request in requests:
+        kind = re.sub(rf"^{re.escape(names.SCOPE)}/(\w+)/.*", r"\1", request.path)
+        if request.method in WRITES and request.plane in ("control", "blob") and "listSecrets" not in request.path:
+            found["blobs" if request.plane == "blob" else kind] += 1
+    return found
+
+
+def test_the_screen_tells_what_will_be_sent_and_what_became_of_it(submitted: Submitted) -> None:
+    environment = workspace.read_environment()
+    for line in (
+        rf"workspace    {names.WORKSPACE} in {names.LOCATION}, named by the environment variables",
+        r"cluster      cpu-cluster, 0 to 4 nodes of Standard_D4ads_v5, dedicated, to be created",
+        rf"environment  mlflow-trainer:{environment.version}, to be created .*",
+        r"code         \d+ files, \d+\.\d kB",
+        r"data         diabetes\.csv \(\d+\.\d kB\)",
+        r"parameters   all defaults",
+        rf"job     {submitted.job}",
+        rf"studio  https://\S+{submitted.job}\S+",
+        rf"attach  python submit/remote\.py attach {submitted.job}",
+        rf"cancel  python submit/remote\.py cancel {submitted.job}",
+        r"Running \(\d:\d\d\)",
+        r"\| rmse        \d+\.\d{4}  \(mean predictor \d+\.\d{4}\)",
+        r"Completed \(\d:\d\d\)",
+        rf"outputs  {submitted.outputs} \(\d+ files, \d+\.\d kB\)",
+        r"proved   its model predicts its \d+ recorded rows again, exactly",
+        rf"model    models:/diabetes-progression/\d+, from run {submitted.job} \(rows 442, .*\)",
+    ):
+        assert re.search(rf"^{line}$", submitted.out, re.MULTILINE), f"{line}\n{submitted.out}"
+    assert submitted.err == ""
+
+
+def test_the_results_are_home_and_nothing_half_done_beside_them(submitted: Submitted) -> None:
+    assert [path.name for path in submitted.outputs.parent.iterdir()] == [submitted.job]
+    for name in ("models/MLmodel", "metric.json", "model_card.md", "user_logs/std_log.txt"):
+        assert (submitted.outputs / name).is_file()
+    assert list(submitted.outputs.glob("figures/*.png"))
+    assert json.loads((submitted.outputs / "metric.json").read_text())["run_id"] == submitted.job
+
+
+def test_metrics_are_those_of_a_local_run_to_the_last_digit(submitted: Submitted, trains: Trainer) -> None:
+    done = trains()
+    local = json.loads(Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id(done)}/metric.json")).read_text())
+    cluster = json.loads((submitted.outputs / "metric.json").read_text())
+    assert {key: value for key, value in cluster.items() if key.isupper() or key[:2] in ("cv", "ro", "ba")} == {
+        key: value for key, value in local.items() if key.isupper() or key[:2] in ("cv", "ro", "ba")
+    }
+    assert {key: cluster[key] for key in ("data_name", "data_sha256", "git_commit", "versions")} == {
+        key: local[key] for key in ("data_name", "data_sha256", "git_commit", "versions")
+    }
+    others = {key: value for key, value in cluster["params"].items() if key != "data"}
+    assert others == {key: value for key, value in local["params"].items() if key != "data"}
+
+
+def test_the_version_names_its_job_and_its_lineage(standin: StandIn, submitted: Submitted) -> None:
+    found = http.call(
+        standin, "GET", f"{http.MLFLOW}/model-versions/search", params={"filter": "name='diabetes-progression'"}
+    ).json()["model_versions"]
+    version = next(one for one in found if one["run_id"] == submitted.job)
+    tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+    assert {"data_sha256", "git_commit", "rmse", "rows"} <= tags.keys()
+
+
+def test_what_arrives_is_what_was_staged(standin: StandIn, submitted: Submitted) -> None:
+    job = http.job(standin, submitted.job)
+    assert job["environmentId"].endswith(f"/mlflow-trainer/versions/{workspace.read_environment().version}")
+    assert job["environmentVariables"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert re.fullmatch("[0-9a-f]{40}", job["environmentVariables"]["GIT_COMMIT"])
+    values = {key: one["value"] for key, one in job["inputs"].items() if one["jobInputType"] == "literal"}
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
+    assert values == {key: str(spec["default"]) for key, spec in entry["parameters"].items() if key != "data"}
+    sent = {
+        request.path.partition("/code/")[2]
+        for request in submitted.requests
+        if request.plane == "blob" and request.method == "PUT" and "/code/" in request.path
+    }
+    assert sent == {"MLproject", "conda.yml", "train.py"} | {f"trainer/{p.name}" for p in ROOT.glob("trainer/*.py")}
+
+
+def test_a_second_submission_sends_nothing_but_the_job(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+    first = writes(submitted.requests)
+    assert first["computes"] == 1
+    assert first["environments"] == 1
+    assert first["codes"] >= 2
+    assert first["blobs"] > 10
+    before = len(standin.requests)
+    done = remote(standin, "--yes", "--detach", "-P", "model_name=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    client = [one for one in standin.requests[before:] if job_name(done.stdout) not in one.path or one.method == "PUT"]
+    until = next(i for i, one in enumerate(client) if one.method == "PUT" and "/jobs/" in one.path)
+    assert writes(client[: until + 1]) == {"jobs": 1}
+    assert "to be created" not in done.stdout
+    assert "parameters   model_name=none (not diabetes-progression)" in done.stdout
+
+
+def test_no_secret_is_said_stored_or_tagged(standin: StandIn, submitted: Submitted) -> None:
+    key = http.call(standin, "POST", "/datastores/workspaceblobstore/listSecrets", json={}).json()["key"]
+    texts = {"out": submitted.out, "err": submitted.err}
+    for path in submitted.outputs.rglob("*"):
+        if path.is_file():
+            texts[path.name] = path.read_bytes().decode("latin1")
+    texts["job"] = json.dumps(http.job(standin, submitted.job))
+    texts["run"] = json.dumps(http.run(standin, submitted.job))
+    for name, text in texts.items():
+        assert key not in text, name
+        assert not re.search(r"[?&]sig=(?!\*)|eyJ[\w-]{10,}\.[\w-]{10,}|AccountKey=(?!\*)", text), name
+
+
+def test_nothing_but_the_workspace_was_contacted(submitted: Submitted) -> None:
+    assert submitted.refused == []
+    assert not [request for request in submitted.requests if request.note]
+
+
+def test_attach_brings_home_what_has_ended(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+    done = remote(standin, "attach", submitted.job, "--output-dir", tmp_path / "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "proved   its model predicts its" in done.stdout
+    first, again = submitted.outputs, tmp_path / "again" / submitted.job
+    same = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
+    assert {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()} == same
+
+
+def test_a_folder_that_is_home_already_is_proved_where_it_lies(
+    standin: StandIn, submitted: Submitted, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(submitted.outputs, tmp_path / "outputs" / submitted.job)
+    scoring = tmp_path / "outputs" / submitted.job / "models" / "recorded_scoring.json"
+    scoring.write_text(scoring.read_text().replace("1", "2"))
+    done = remote(standin, "attach", submitted.job, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "is not what was recorded on the day of training" in done.stderr
+
+
+def test_jobs_lists_the_job_with_its_rmse(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+    done = remote(standin, "jobs", "-n", 50, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        rf"^{submitted.job} +Completed +48\.0518 +\d+ (s|min) +mlflow-trainer$", done.stdout, re.MULTILINE
+    ), done.stdout
+
+
+def test_doctor_finds_all_well_and_says_what_is_not(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+    well = remote(standin, "doctor", cwd=tmp_path)
+    assert well.returncode == 0, well.stdout
+    assert [line.split()[0] for line in well.stdout.splitlines()] == ["ok"] * 6
+    gpu = remote(standin, "doctor", "--size", "Standard_NC6s_v3", "--cluster", "gpus", cwd=tmp_path)
+    assert gpu.returncode == 2
+    assert re.search(
+        r"^NOT   cluster .*quota of standardNCSv3Family in westeurope is 0 cores", gpu.stdout, re.MULTILINE
+    )
+    assert "fix" in gpu.stdout
+
+
+@pytest.mark.parametrize("where", ["job.yml", "compute.yml", "environment.yml"])
+def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, where: str, tmp_path: Path) -> None:
+    done = standin.run(["python", str(ROOT / "tests" / "clients" / "by_hand.py"), where], cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    if where == "job.yml":
+        assert http.wait(standin, said["name"]) == "Completed", http.log(standin, said["name"])
+        assert "rmse        48.0518" in http.log(standin, said["name"])
+        # the same files as the staged folder, so the same code
+        assert said["code"] == http.job(standin, submitted.job)["codeId"].removeprefix("azureml:")
+    else:
+        assert said["name"] in ("cpu-cluster", "mlflow-trainer")
