@@ -105,6 +105,7 @@ def download(workspace: Workspace, name: str, folder: Path) -> None:
     ProofError
         There is nothing, or a file keeps coming short.
     """
+    from azure.core.exceptions import HttpResponseError, ServiceResponseError
     from azure.storage.blob import ContainerClient, LinearRetry
 
     store, prefix = _place(workspace, name)
@@ -130,13 +131,18 @@ def download(workspace: Workspace, name: str, folder: Path) -> None:
         def fetch(blob: tuple[str, int]) -> None:
             target = folder / _inside(blob[0].removeprefix(f"{prefix}/"))
             target.parent.mkdir(parents=True, exist_ok=True)
+
+            def get() -> None:
+                with target.open("wb") as file:
+                    try:
+                        container.download_blob(blob[0]).readinto(file)
+                    except (ServiceResponseError, HttpResponseError) as error:
+                        if getattr(error, "status_code", None) is not None:
+                            raise
+                        # it broke off in the middle: the size will tell
+
             for _ in range(_ATTEMPTS):
-
-                def get(target: Path = target) -> int:
-                    with target.open("wb") as file:
-                        return int(container.download_blob(blob[0]).readinto(file))
-
-                workspace.call(f"download {target.name}", get, patience=20)
+                workspace.call(f"download {target.name}", get)
                 if target.stat().st_size == blob[1]:
                     return
             raise ProofError(

@@ -96,6 +96,8 @@ def cli(context: click.Context, /, **options: Any) -> int:
 @_debug
 def attach(job: str, register: bool, on_interrupt: str, queue_timeout: str, output_dir: Path) -> int:
     """Follow JOB again; where it has ended, download and prove."""
+    import skops.io  # noqa: F401  # for the proof; first, for it searches every module that is loaded by then
+
     from submit.job import read_seconds
 
     seconds = read_seconds("--queue-timeout", queue_timeout)
@@ -111,7 +113,8 @@ def cancel(job: str) -> int:
     """Cancel JOB."""
     workspace = _connect()
     ending, had_ended = cancel_job(workspace, job)
-    workspace.screen.say(f"job {job} {'had ended already: it' if had_ended else ''} is {ending.status.lower()}")
+    how = "had ended already: it is" if had_ended else "is"
+    workspace.screen.say(f"job {job} {how} {ending.status.lower()}")
     return DONE
 
 

@@ -21,7 +21,7 @@ LONGEST_PAUSE = 15.0
 _TRANSIENT = frozenset((408, 409, 429, 500, 502, 503, 504))
 # Another client may be doing the same thing at this moment; but what still conflicts then will do so for ever.
 _CONFLICT, _CONFLICTS = 409, 4
-_RENEWALS = 3
+_RENEWALS = 1
 
 
 class UnreachableError(UserError):
@@ -100,10 +100,11 @@ def call(what: str, function: Callable[[], T], screen: Screen, patience: float =
             raise
         except Exception as error:
             status = _status(error)
-            renewals += status == 401 and "ExpiredAuthenticationToken" in str(error)
+            renewals += status == 401  # the client has dropped its token, and asks for another
             conflicts += status == _CONFLICT
-            expired = status == 401 and 0 < renewals <= _RENEWALS
-            if not expired and (not _passes(error, status) or conflicts > _CONFLICTS):
+            if status == 401 and renewals <= _RENEWALS:
+                continue
+            if not _passes(error, status) or conflicts > _CONFLICTS:
                 raise _explained(what, error, status) from error
             now = time.monotonic()
             if began is None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
@@ -11,6 +12,9 @@ from mlflow.tracking import fluent
 
 import train
 from tests.standin import Request, StandIn
+
+if TYPE_CHECKING:
+    from tests.submitting import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,12 +118,12 @@ class Submitted:
 @pytest.fixture(scope="session")
 def submitted(standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
     """Submit the project with its defaults, from a workspace with nothing in it, as a user does."""
-    from tests.submitting import job_name, remote
+    from tests.submitting import command, job_name
 
     folder = tmp_path_factory.mktemp("submitted")
     standin_session.clear_faults()
     before, refused = len(standin_session.requests), len(standin_session.refused_hosts)
-    done = remote(standin_session, "--yes", "--output-dir", folder / "outputs", cwd=folder)
+    done = standin_session.run(command("--yes", "--output-dir", folder / "outputs"), cwd=folder, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     job = job_name(done.stdout)
     return Submitted(
@@ -130,3 +134,15 @@ def submitted(standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory
         requests=standin_session.requests[before:],
         refused=standin_session.refused_hosts[refused:],
     )
+
+
+@pytest.fixture(scope="session")
+def remote(
+    submitted: Submitted, standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["Warm"]:
+    """Run `submit/remote.py` with some arguments, in a workspace that is not empty: `tests.submitting.Warm`."""
+    from tests.submitting import Warm
+
+    warm = Warm(standin_session, tmp_path_factory.mktemp("said"))
+    yield warm
+    warm.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.conftest import ROOT
 from tests.standin import StandIn
@@ -46,11 +46,41 @@ def command(*arguments: object, project: Path = ROOT) -> list[str]:
     return [sys.executable, str(project / "submit" / "remote.py"), *map(str, arguments)]
 
 
-def remote(
-    standin: StandIn, *arguments: object, project: Path = ROOT, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run `submit/remote.py` against the stand-in to its end."""
-    return standin.run(command(*arguments, project=project), timeout=180, **options)
+class Warm:
+    """`submit/remote.py` in processes that have imported their libraries already.
+
+    Most of a short command is imports. One process, with the stand-in's environment, does them once, and each command
+    is a fork of it; what is run is the same file in the same way.
+    """
+
+    def __init__(self, standin: StandIn, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "clients" / "warm.py")],
+            env=standin.process_environ(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(
+        self, *arguments: object, cwd: Path, project: Path = ROOT, environ: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        self._count += 1
+        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        line = command(*arguments, project=project)[1:]
+        order = {"line": line, "cwd": str(cwd), "out": str(out), "err": str(err), "environ": environ or {}}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=30)
 
 
 class Client:

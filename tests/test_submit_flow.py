@@ -13,7 +13,7 @@ from submit import workspace
 from tests import standin_http as http
 from tests.conftest import ROOT, Submitted, Trainer, run_id
 from tests.standin import Request, StandIn, names
-from tests.submitting import job_name, remote
+from tests.submitting import Warm, job_name
 
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
 
@@ -99,14 +99,16 @@ def test_what_arrives_is_what_was_staged(standin: StandIn, submitted: Submitted)
     assert sent == {"MLproject", "conda.yml", "train.py"} | {f"trainer/{p.name}" for p in ROOT.glob("trainer/*.py")}
 
 
-def test_a_second_submission_sends_nothing_but_the_job(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+def test_a_second_submission_sends_nothing_but_the_job(
+    remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
+) -> None:
     first = writes(submitted.requests)
     assert first["computes"] == 1
     assert first["environments"] == 1
     assert first["codes"] >= 2
     assert first["blobs"] > 10
     before = len(standin.requests)
-    done = remote(standin, "--yes", "--detach", "-P", "model_name=none", cwd=tmp_path)
+    done = remote("--yes", "--detach", "-P", "model_name=none", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     client = [one for one in standin.requests[before:] if job_name(done.stdout) not in one.path or one.method == "PUT"]
     until = next(i for i, one in enumerate(client) if one.method == "PUT" and "/jobs/" in one.path)
@@ -133,8 +135,10 @@ def test_nothing_but_the_workspace_was_contacted(submitted: Submitted) -> None:
     assert not [request for request in submitted.requests if request.note]
 
 
-def test_attach_brings_home_what_has_ended(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
-    done = remote(standin, "attach", submitted.job, "--output-dir", tmp_path / "again", cwd=tmp_path)
+def test_attach_brings_home_what_has_ended(
+    remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
+) -> None:
+    done = remote("attach", submitted.job, "--output-dir", tmp_path / "again", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "proved   its model predicts its" in done.stdout
     first, again = submitted.outputs, tmp_path / "again" / submitted.job
@@ -143,31 +147,33 @@ def test_attach_brings_home_what_has_ended(standin: StandIn, submitted: Submitte
 
 
 def test_a_folder_that_is_home_already_is_proved_where_it_lies(
-    standin: StandIn, submitted: Submitted, tmp_path: Path
+    remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
 ) -> None:
     import shutil
 
     shutil.copytree(submitted.outputs, tmp_path / "outputs" / submitted.job)
     scoring = tmp_path / "outputs" / submitted.job / "models" / "recorded_scoring.json"
     scoring.write_text(scoring.read_text().replace("1", "2"))
-    done = remote(standin, "attach", submitted.job, cwd=tmp_path)
+    done = remote("attach", submitted.job, cwd=tmp_path)
     assert done.returncode == 3
     assert "is not what was recorded on the day of training" in done.stderr
 
 
-def test_jobs_lists_the_job_with_its_rmse(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
-    done = remote(standin, "jobs", "-n", 50, cwd=tmp_path)
+def test_jobs_lists_the_job_with_its_rmse(remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+    done = remote("jobs", "-n", 50, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(
         rf"^{submitted.job} +Completed +48\.0518 +\d+ (s|min) +mlflow-trainer$", done.stdout, re.MULTILINE
     ), done.stdout
 
 
-def test_doctor_finds_all_well_and_says_what_is_not(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
-    well = remote(standin, "doctor", cwd=tmp_path)
+def test_doctor_finds_all_well_and_says_what_is_not(
+    remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
+) -> None:
+    well = remote("doctor", cwd=tmp_path)
     assert well.returncode == 0, well.stdout
     assert [line.split()[0] for line in well.stdout.splitlines()] == ["ok"] * 6
-    gpu = remote(standin, "doctor", "--size", "Standard_NC6s_v3", "--cluster", "gpus", cwd=tmp_path)
+    gpu = remote("doctor", "--size", "Standard_NC6s_v3", "--cluster", "gpus", cwd=tmp_path)
     assert gpu.returncode == 2
     assert re.search(
         r"^NOT   cluster .*quota of standardNCSv3Family in westeurope is 0 cores", gpu.stdout, re.MULTILINE
