@@ -1,5 +1,5 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
-.PHONY: train ui verify champion test lint format lock
+.PHONY: train ui verify champion rehearse test lint format lock
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
@@ -12,6 +12,9 @@ verify: ## does the champion still predict what it predicted?: make verify ARGS=
 
 champion: ## who is champion, since when, with which lineage
 	uv run python champion.py $(ARGS)
+
+rehearse: ## a submission to Azure Machine Learning, on this machine, without an account
+	uv run python -m tests.standin -- python submit/remote.py --yes $(ARGS)
 
 test: ## all tests
 	uv run pytest

@@ -264,15 +264,15 @@ def _conclude(workspace: "Workspace", name: str, ending: "Ending | None", output
             ("outputs", f"{proof.folder} ({proof.files} files, {size(proof.bytes)})"),
             ("proved", f"its model predicts its {proof.agreement.rows} recorded rows again, {how}"),
             ("rmse", repr(proof.metric["RMSE"])),
-            ("model", _lineage(version, name)),
+            ("model", _lineage(version, proof.metric["params"]["model_name"], name)),
         ]
     )
     return DONE
 
 
-def _lineage(version: "Version | None", name: str) -> str:
+def _lineage(version: "Version | None", model: str, name: str) -> str:
     if version is None:
-        return f"not registered ({COMMAND} attach {name} --register)"
+        return f"not registered ({'model_name=none' if model == 'none' else f'{COMMAND} attach {name} --register'})"
     shown = ", ".join(f"{key} {version.tags[key][:12]}" for key in LINEAGE if key in version.tags)
     return f"{version.uri}, from run {version.run_id} ({shown})"
 

@@ -243,7 +243,14 @@ def plan_cluster(
         f"{wanted.name}, {actual.min_instances} to {actual.max_instances} nodes of {actual.size}, {_tier(actual)}"
         f"{'' if found is not None else ', to be created'}"
     )
-    remarks = [] if found is None else _differences(wanted, found)
+    # compute.yml says what its own cluster is like; of another, only what the command line asks for is wanted
+    own = name is None or name == default_cluster()
+    asked = {
+        "size": wanted.size if own or size else None,
+        "largest number of nodes": wanted.max_instances if own or max_nodes else None,
+        "priority": _tier(wanted) if own or low_priority else None,
+    }
+    remarks = [] if found is None else _differences(asked, found)
     quota = _quota(workspace, vm, _tier(actual)) if vm is not None else None
     if quota is not None:
         remarks.append(quota)
@@ -258,16 +265,12 @@ def _tier(compute: Any) -> str:
     return "low priority" if "low" in str(compute.tier or "dedicated").lower() else "dedicated"
 
 
-def _differences(wanted: Any, found: Any) -> list[str]:
-    pairs = [
-        ("size", wanted.size, found.size),
-        ("most nodes", wanted.max_instances, found.max_instances),
-        ("priority", _tier(wanted), _tier(found)),
-    ]
+def _differences(asked: dict[str, Any], found: Any) -> list[str]:
+    actual = dict(zip(asked, (found.size, found.max_instances, _tier(found)), strict=True))
     return [
-        f"its {what} is {actual}, not {asked}: left as it is (--cluster NAME takes or makes another)"
-        for what, asked, actual in pairs
-        if str(asked).casefold() != str(actual).casefold()
+        f"its {what} is {actual[what]}, not {value}: left as it is (--cluster NAME takes or makes another)"
+        for what, value in asked.items()
+        if value is not None and str(value).casefold() != str(actual[what]).casefold()
     ]
 
 

@@ -1,6 +1,7 @@
 """What tests share: a store of their own, train.py called in this process, a workspace on this machine."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tests.submitting import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Signed addresses, tokens and account keys; where they have been left out, there are asterisks.
+SECRET = re.compile(r"[?&]sig=(?!\*)|eyJ[\w-]{10,}\.[\w-]{10,}|AccountKey=(?!\*)")
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,9 @@ def remote(
     """Run `submit/remote.py` with some arguments, in a workspace that is not empty: `tests.submitting.Warm`."""
     from tests.submitting import Warm
 
-    warm = Warm(standin_session, tmp_path_factory.mktemp("said"))
+    said = tmp_path_factory.mktemp("said")
+    warm = Warm(standin_session, said)
     yield warm
     warm.close()
+    for path in said.iterdir():
+        assert not SECRET.search(path.read_text()), path

@@ -11,7 +11,7 @@ import yaml
 
 from submit import workspace
 from tests import standin_http as http
-from tests.conftest import ROOT, Submitted, Trainer, run_id
+from tests.conftest import ROOT, SECRET, Submitted, Trainer, run_id
 from tests.standin import Request, StandIn, names
 from tests.submitting import Warm, job_name
 
@@ -127,7 +127,27 @@ def test_no_secret_is_said_stored_or_tagged(standin: StandIn, submitted: Submitt
     texts["run"] = json.dumps(http.run(standin, submitted.job))
     for name, text in texts.items():
         assert key not in text, name
-        assert not re.search(r"[?&]sig=(?!\*)|eyJ[\w-]{10,}\.[\w-]{10,}|AccountKey=(?!\*)", text), name
+        assert not SECRET.search(text), name
+
+
+def test_a_data_asset_and_a_cluster_that_differs(
+    remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
+) -> None:
+    address = http.upload(standin, {"table.csv": (ROOT / "data" / "diabetes.csv").read_bytes()})
+    asset = {"properties": {"dataType": "uri_file", "dataUri": f"{address}/table.csv"}}
+    http.call(standin, "PUT", "/data/patients/versions/3", json=asset).raise_for_status()
+    before = len(standin.requests)
+    asked = ("--max-nodes", 2, "--low-priority", "-P", "model_name=none")
+    done = remote("--yes", "--data", "azureml:patients:3", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "data         data asset patients, version 3" in done.stdout
+    assert "! its largest number of nodes is 4, not 2: left as it is" in done.stdout
+    assert "! its priority is dedicated, not low priority: left as it is" in done.stdout
+    assert "model    not registered (model_name=none)" in done.stdout
+    assert not [one for one in standin.requests[before:] if one.method == "PUT" and "/computes/" in one.path]
+    home = next((tmp_path / "outputs").iterdir())
+    ours, theirs = (json.loads((path / "metric.json").read_text()) for path in (home, submitted.outputs))
+    assert (ours["RMSE"], ours["data_sha256"]) == (theirs["RMSE"], theirs["data_sha256"])
 
 
 def test_nothing_but_the_workspace_was_contacted(submitted: Submitted) -> None:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import train
-from submit import job, workspace
+from submit import job, service, workspace
 from submit.follow import Log
-from submit.screen import clock, redact, size
+from submit.screen import Screen, clock, redact, size
 from tests.conftest import ROOT
 from trainer.errors import UserError
 
@@ -225,3 +225,48 @@ def test_numbers_for_people() -> None:
     assert [size(count) for count in (0, 999, 95_100, 5_000_000, 3 * 10**15)] == [
         "0 bytes", "999 bytes", "95.1 kB", "5.0 MB", "3000.0 TB",
     ]  # fmt: skip
+
+
+def test_a_call_is_tried_again_where_that_helps_and_explained_where_not() -> None:
+    from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError
+
+    screen = Screen(terminal=False)
+    passing = iter([ServiceRequestError("no route to host"), HttpResponseError("x"), None])
+
+    def once_more() -> str:
+        error = next(passing)
+        if isinstance(error, HttpResponseError):
+            error.status_code = 503
+        if error:
+            raise error
+        return "done"
+
+    assert service.call("try", once_more, screen, patience=10) == "done"
+
+    def away() -> None:
+        raise ServiceRequestError("https://x/y?sig=secret does not answer")
+
+    with pytest.raises(service.UnreachableError, match=r"could not try: no answer from the service for 1 s") as lost:
+        service.call("try", away, screen, patience=1)
+    assert "secret" not in str(lost.value)
+
+    def refused() -> None:
+        error = HttpResponseError("(UserError) The name is taken\nand more")
+        error.status_code = 400
+        raise error
+
+    with pytest.raises(UserError, match="could not try: The name is taken") as told:
+        service.call("try", refused, screen)
+    assert told.value.exit_code == 2
+
+    def missing() -> None:
+        raise ResourceNotFoundError("nothing here")
+
+    with pytest.raises(ResourceNotFoundError):
+        service.call("try", missing, screen)
+
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        service.call("try", bug, screen)
