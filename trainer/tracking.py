@@ -236,9 +236,12 @@ def said_to_server(what: str, remedy: str = "", any_error: bool = False) -> Iter
     import requests
     from mlflow.exceptions import MlflowException
 
+    theirs = (MlflowException, requests.RequestException, OSError)
     try:
         yield
-    except Exception if any_error else (MlflowException, requests.RequestException, OSError) as error:
+    except Exception as error:
+        if not any_error and not isinstance(error, theirs):
+            raise
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         server = _without_secrets(mlflow.get_tracking_uri())
         raise UserError(

@@ -118,6 +118,21 @@ def load(folder: Path) -> Any:
         raise UnusableError(f"it cannot be loaded here: {_said(error)}") from error
 
 
+def feature_names(model: Any) -> list[str]:
+    """Name the columns that a loaded model needs.
+
+    Raises
+    ------
+    UnusableError
+        It has no signature.
+    """
+    schema = model.metadata.get_input_schema()
+    if schema is None:
+        raise UnusableError("it has no signature that says which columns it needs")
+    names: list[str] = schema.input_names()
+    return names
+
+
 def predict(model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Score rows with a loaded model, each column cast to the type that the model's signature names.
 
