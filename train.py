@@ -221,8 +221,8 @@ def compare(
     try:
         with registry.fetched(f"models:/{name}/{reigning.version}") as folder:
             model = verification.load(folder)
-        columns = model.metadata.get_input_schema().input_names()
-        if reason := champion.unfair(facts.version_tags, reigning.tags, list(outcome.test_rows.columns), columns):
+        own, its = list(outcome.test_rows.columns), verification.feature_names(model)
+        if reason := champion.unfair(facts.version_tags, reigning.tags, own, its):
             return champion.Verdict(False, f"{theirs}: {reason}")
         by_champion = verification.predict(model, outcome.test_rows)
     except verification.UnusableError as error:
