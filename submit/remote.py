@@ -240,6 +240,7 @@ def _send(
 def _conclude(workspace: "Workspace", name: str, ending: "Ending | None", output_dir: Path, register: bool) -> int:
     """Bring home what there is, and say in the end how it stands."""
     from submit import outputs
+    from trainer.registry import VERDICT
 
     screen = workspace.screen
     if ending is None or ending.left:
@@ -265,6 +266,7 @@ def _conclude(workspace: "Workspace", name: str, ending: "Ending | None", output
             ("proved", f"its model predicts its {proof.agreement.rows} recorded rows again, {how}"),
             ("rmse", repr(proof.metric["RMSE"])),
             ("model", _lineage(version, proof.metric["params"]["model_name"], name)),
+            *([("champion", version.tags[VERDICT])] if version and VERDICT in version.tags else []),
         ]
     )
     return DONE
