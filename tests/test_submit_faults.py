@@ -250,4 +250,4 @@ def test_a_model_that_the_job_could_not_register_is_registered_by_attach(
     )
     again = remote("attach", name, "--register", cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert f"model    models:/late/1, from run {name} (rows 442, data_sha256 " in again.stdout
+    assert f" models:/late/1, from run {name} (rows 442, data_sha256 " in again.stdout

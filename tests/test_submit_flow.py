@@ -44,9 +44,9 @@ def test_the_screen_tells_what_will_be_sent_and_what_became_of_it(submitted: Sub
         r"Running \(\d:\d\d\)",
         r"\| rmse        \d+\.\d{4}  \(mean predictor \d+\.\d{4}\)",
         r"Completed \(\d:\d\d\)",
-        rf"outputs  {submitted.outputs} \(\d+ files, \d+\.\d kB\)",
-        r"proved   its model predicts its \d+ recorded rows again, exactly",
-        rf"model    models:/diabetes-progression/\d+, from run {submitted.job} \(rows 442, .*\)",
+        rf"outputs +{submitted.outputs} \(\d+ files, \d+\.\d kB\)",
+        r"proved +its model predicts its \d+ recorded rows again, exactly",
+        rf"model +models:/diabetes-progression/\d+, from run {submitted.job} \(rows 442, .*\)",
     ):
         assert re.search(rf"^{line}$", submitted.out, re.MULTILINE), f"{line}\n{submitted.out}"
     assert submitted.err == ""
@@ -143,7 +143,7 @@ def test_a_data_asset_and_a_cluster_that_differs(
     assert "data         data asset patients, version 3" in done.stdout
     assert "! its largest number of nodes is 4, not 2: left as it is" in done.stdout
     assert "! its priority is dedicated, not low priority: left as it is" in done.stdout
-    assert "model    not registered (model_name=none)" in done.stdout
+    assert " not registered (model_name=none)" in done.stdout
     assert not [one for one in standin.requests[before:] if one.method == "PUT" and "/computes/" in one.path]
     home = next((tmp_path / "outputs").iterdir())
     ours, theirs = (json.loads((path / "metric.json").read_text()) for path in (home, submitted.outputs))
@@ -160,7 +160,7 @@ def test_attach_brings_home_what_has_ended(
 ) -> None:
     done = remote("attach", submitted.job, "--output-dir", tmp_path / "again", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "proved   its model predicts its" in done.stdout
+    assert " its model predicts its " in done.stdout
     first, again = submitted.outputs, tmp_path / "again" / submitted.job
     same = {p.relative_to(first): p.read_bytes() for p in first.rglob("*") if p.is_file()}
     assert {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()} == same
