@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from trainer import moments
 from trainer.errors import UserError
+from trainer.hashing import is_number
 from trainer.parameters import AUTO, number, whole_number
-from trainer.table import is_number
 
 ESTIMATORS = ("ridge", "elasticnet", "random_forest", "hist_gradient_boosting")
 SCALINGS = ("standard", "none")
@@ -154,9 +155,14 @@ def make(chosen: Choice, features: pd.DataFrame) -> Any:
 def fit(model: Any, features: pd.DataFrame, target: npt.NDArray[np.float64]) -> Any:
     """Fit a pipeline from `make` in place, on all cores, and return it ready to predict.
 
+    A linear model is fitted from the moments of a large table of numbers, without a copy of it.
+
+
     A forest predicts with one thread: with several, its trees are summed in the order in which the
     threads finish, and the last digit changes from call to call.
     """
+    if is_linear(model) and is_large(features) and moments.have(features):
+        return moments.fit(model, list(features.columns), moments.take(features, target)[0])
     parallel = "n_jobs" in model.named_steps["estimator"].get_params()
     if parallel:
         model.set_params(estimator__n_jobs=-1)
@@ -164,6 +170,28 @@ def fit(model: Any, features: pd.DataFrame, target: npt.NDArray[np.float64]) -> 
     if parallel:
         model.set_params(estimator__n_jobs=None)
     return model
+
+
+def is_linear(model: Any) -> bool:
+    """Whether a model is a linear one, which depends on the features' moments alone."""
+    from sklearn.linear_model import ElasticNet, Ridge
+
+    return isinstance(model.named_steps["estimator"], Ridge | ElasticNet)
+
+
+def is_large(features: pd.DataFrame) -> bool:
+    """Whether a table has been streamed into float32."""
+    return bool((features.dtypes == np.float32).all())
+
+
+def predict(model: Any, features: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Predict; of a large table a block of rows at a time, in float64, as a caller's rows will be."""
+    if not is_large(features):
+        return np.asarray(model.predict(features), dtype=np.float64)
+    predicted = np.empty(len(features))
+    for rows, block in moments.blocks(features):
+        predicted[rows] = model.predict(pd.DataFrame(block, columns=features.columns, copy=False))
+    return predicted
 
 
 def params(model: Any) -> dict[str, str]:

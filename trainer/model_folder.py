@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trainer import estimators
-from trainer.table import is_number
+from trainer.hashing import is_number
 from trainer.verification import RECORDED_SCORING
 
 CONDA_YML = Path(__file__).resolve().parent.parent / "conda.yml"
