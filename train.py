@@ -238,8 +238,8 @@ def compare(
     try:
         with registry.fetched(f"models:/{name}/{reigning.version}") as folder:
             model = verification.load(folder)
-        columns = model.metadata.get_input_schema().input_names()
-        if reason := champion.unfair(facts.version_tags, reigning.tags, list(outcome.test.features.columns), columns):
+        own, its = list(outcome.test.features.columns), verification.feature_names(model)
+        if reason := champion.unfair(facts.version_tags, reigning.tags, own, its):
             return champion.Verdict(False, f"{theirs}: {reason}")
         by_champion = verification.predict(model, outcome.test.features)
     except verification.UnusableError as error:

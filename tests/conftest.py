@@ -82,8 +82,8 @@ def run_id(done: Done) -> str:
 def standin_session() -> Iterator[StandIn]:
     """A workspace on this machine, started once for all tests that want one.
 
-    At the end no client may have asked for a route that the stand-in does not know: that is how an update of a
-    client library is noticed.
+    At the end no client may have asked for a route that the stand-in does not know: that is how an update of
+    a client library is noticed.
     """
     with StandIn() as workspace:
         yield workspace

@@ -105,6 +105,7 @@ def test_a_few_rows_prove_nothing() -> None:
         ({"test_fraction": "0.3"}, ["a", "b"], "its test_fraction is 0.3"),
         ({"test_fraction": "0.20"}, ["a", "b"], ""),
         ({"key": "patient"}, ["a", "b"], "its key is patient"),
+        ({"test_fraction": "unknown"}, ["a", "b"], "its test_fraction is unknown"),
         ({}, ["a", "b", "c"], "it needs the feature c"),
         ({}, ["a"], "it does not know the feature b"),
     ],
@@ -190,6 +191,20 @@ def test_a_champion_that_cannot_be_loaded_stays(trains: Trainer, store: mlflow.M
     assert done.code == 0, done.err
     assert "it cannot be loaded here: " in done.out
     assert holder(store, "broken") == 1
+
+
+def test_a_champion_of_somebody_else_is_refused_with_the_reason(
+    trains: Trainer, store: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    from sklearn.linear_model import Ridge
+
+    mlflow.sklearn.save_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]), str(tmp_path / "m"), pip_requirements=[])
+    store.create_registered_model("foreign")
+    store.create_model_version("foreign", str(tmp_path / "m"))
+    store.set_registered_model_alias("foreign", "champion", "1")
+    done = trains(model_name="foreign")
+    assert (done.code, "which stays: it has no signature" in done.out) == (0, True), done.err
+    assert holder(store, "foreign") == 1
 
 
 def test_a_registry_without_aliases_has_a_tag(

@@ -69,7 +69,10 @@ def test_a_file_store_is_refused_in_one_line(trains: Trainer, tmp_path: Path, mo
         ("http://ada:secret@host:5000/path?token=1", "http://host:5000/path"),
         ("postgresql://ada:secret@host/db", "postgresql://host/db"),
         ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
-        ("azureml://region.api.azureml.ms/mlflow/v2.0/x?", "azureml://region.api.azureml.ms/mlflow/v2.0/x"),
+        (
+            "azureml://region.api.azureml.ms/mlflow/v2.0/subscriptions/s/resourceGroups/g/providers/p/workspaces/w?",
+            "the Azure Machine Learning workspace w",
+        ),
         ("./mlruns", "./mlruns"),
     ],
 )

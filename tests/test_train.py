@@ -16,6 +16,7 @@ import pytest
 import train
 from tests.conftest import ROOT, Done, Trainer, run_id
 from trainer import estimators, registry
+from trainer.errors import UserError
 
 CHALLENGE = {"split": "random", "seed": 0, "scaling": "none", "alpha": 0.03}
 FIGURES = {
@@ -216,7 +217,7 @@ def test_a_run_that_began_ends_failed_and_registers_nothing(
 
 
 def test_debug_shows_the_traceback(trains: Trainer, store: mlflow.MlflowClient) -> None:
-    with pytest.raises(train.UserError, match="no file"):
+    with pytest.raises(UserError, match="no file"):
         train.main(["--data=nowhere.csv", "--debug"])
 
 
@@ -321,7 +322,7 @@ def test_keys_are_no_features_and_stay_together(trains: Trainer, tmp_path: Path)
 def test_names_of_registered_models() -> None:
     assert registry.check_name("diabetes-progression.v_2") == "diabetes-progression.v_2"
     for name in ("", "-a", "a b", "a:b", "x" * 256):
-        with pytest.raises(train.UserError):
+        with pytest.raises(UserError):
             registry.check_name(name)
 
 

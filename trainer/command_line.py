@@ -35,7 +35,8 @@ def run(
         The exit code: 2 for what the user can mend.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that a run ends as FAILED
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, said in {"ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}.items():
+        os.environ.setdefault(f"MLFLOW_{name}", said)  # the scripts say it better
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         given = _parser(description, parameters).parse_args(arguments)

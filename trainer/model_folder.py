@@ -24,8 +24,8 @@ def save(
     """Write a fitted pipeline as an MLflow model of the sklearn flavour, in skops' format.
 
     Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, what the model predicts for them now, and
-    with which versions. It is what tells later whether the model still predicts the same. It holds the digest of the
-    model's file, and the ``MLmodel`` file holds its own.
+    with which versions. It is what tells later whether the model still predicts the same. The ``MLmodel`` file holds
+    its digest, and that of the model's own file.
 
     Parameters
     ----------
@@ -62,11 +62,14 @@ def save(
         "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
         "predictions": predictions.tolist(),
         "versions": dict(versions),
-        "model_sha256": _sha256((path / saved.flavors["python_function"]["model_path"]).read_bytes()),
     }
     text = json.dumps(recorded, allow_nan=False).encode()
     (path / RECORDED_SCORING).write_bytes(text)
-    saved.metadata = {**metadata, "recorded_scoring_sha256": _sha256(text)}
+    saved.metadata = {
+        **metadata,
+        "recorded_scoring_sha256": _sha256(text),
+        "model_sha256": _sha256((path / saved.flavors["python_function"]["model_path"]).read_bytes()),
+    }
     saved.save(str(path / "MLmodel"))
 
 

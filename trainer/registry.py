@@ -164,7 +164,7 @@ def fetched(uri: str) -> Iterator[Path]:
             raise UserError(f"{name} has no champion", f"give a version: models:/{name}/1")
         uri = f"models:/{name}/{reigning.version}"
     with TemporaryDirectory() as scratch:
-        with said_to_server(f"fetch {uri}", LOOK):
+        with said_to_server(f"fetch {uri}", LOOK, any_error=True):
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
         yield folder
 

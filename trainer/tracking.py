@@ -171,7 +171,7 @@ def log_folder(run: Run, folder: Path) -> None:
     UserError
         The artifact store refused, or is full.
     """
-    with said_to_server("store the artifacts"):
+    with said_to_server("store the artifacts", any_error=True):
         run.client.log_artifacts(run.id, str(folder))
 
 
@@ -211,14 +211,16 @@ def where_to_look(run: Run) -> str:
     if urlsplit(uri).scheme in ("http", "https"):
         return _without_secrets(uri).rstrip("/") + page
     if urlsplit(uri).scheme == "azureml":
-        return "the job's page in Azure Machine Learning studio"
+        return (
+            f"https://ml.azure.com/runs/{run.id}?wsid=/subscriptions/{uri.partition('/subscriptions/')[2].rstrip('?')}"
+        )
     shown = _without_secrets(uri)
     store = "" if shown == DEFAULT_STORE else f" --backend-store-uri {shown}"
     return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
 @contextmanager
-def said_to_server(what: str, remedy: str = "") -> Iterator[None]:
+def said_to_server(what: str, remedy: str = "", any_error: bool = False) -> Iterator[None]:
     """Turn the errors of a tracking server or model registry into one line that names it.
 
     Parameters
@@ -227,14 +229,19 @@ def said_to_server(what: str, remedy: str = "") -> Iterator[None]:
         What was asked of it, as in "could not `what`".
     remedy : str
         What to do about it, where that is not the address, the access or the space.
+    any_error : bool
+        Whether every exception is the server's: the drivers of artifact stores have exceptions of their own.
     """
     import mlflow
     import requests
     from mlflow.exceptions import MlflowException
 
+    theirs = (MlflowException, requests.RequestException, OSError)
     try:
         yield
-    except (MlflowException, requests.RequestException, OSError) as error:
+    except Exception as error:
+        if not any_error and not isinstance(error, theirs):
+            raise
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         server = _without_secrets(mlflow.get_tracking_uri())
         raise UserError(
@@ -275,6 +282,8 @@ def _without_secrets(uri: str) -> str:
     """Leave out what may be secret of a URI: user, password and query; and where this folder is."""
     if uri == f"sqlite:///{Path('mlflow.db').resolve()}":
         return DEFAULT_STORE
+    if uri.startswith("azureml:"):
+        return f"the Azure Machine Learning workspace {uri.rstrip('?').rpartition('/workspaces/')[2]}"
     scheme, separator, rest = uri.partition("?")[0].rpartition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -120,6 +120,21 @@ def load(folder: Path) -> Any:
         raise UnusableError(f"it cannot be loaded here: {_said(error)}") from error
 
 
+def feature_names(model: Any) -> list[str]:
+    """Name the columns that a loaded model needs.
+
+    Raises
+    ------
+    UnusableError
+        It has no signature.
+    """
+    schema = model.metadata.get_input_schema()
+    if schema is None:
+        raise UnusableError("it has no signature that says which columns it needs")
+    names: list[str] = schema.input_names()
+    return names
+
+
 def predict(model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Score rows with a loaded model, each column cast to the type that the model's signature names.
 
@@ -168,15 +183,15 @@ def read_recorded(folder: Path) -> dict[str, Any]:
         )
     text = path.read_bytes()
     model = Model.load(str(folder))
-    expected = (model.metadata or {}).get("recorded_scoring_sha256")
-    if hashlib.sha256(text).hexdigest() != expected:
+    digests = model.metadata or {}
+    if hashlib.sha256(text).hexdigest() != digests.get("recorded_scoring_sha256"):
         raise UserError(
             f"{path} is not what was recorded on the day of training",
             "fetch the model folder again from where it was logged",
         )
     recorded: dict[str, Any] = json.loads(text)
     file = folder / model.flavors["python_function"]["model_path"]
-    if hashlib.sha256(file.read_bytes()).hexdigest() != recorded["model_sha256"]:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != digests.get("model_sha256"):
         raise UserError(
             f"{file} is not the model that was recorded on the day of training",
             "fetch the model folder again from where it was logged",

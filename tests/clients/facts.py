@@ -20,6 +20,7 @@ mpl.use("Agg")
 import mlflow  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from sklearn.linear_model import Ridge  # noqa: E402
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
@@ -76,8 +77,9 @@ def main() -> None:
         attempt("same path twice", lambda: mlflow.log_dict({"a": 2}, "metric.json"))
     with mlflow.start_run(run_id=run.info.run_id):
         table = {"a": [1, 2], "b": [3, 4]}
-        attempt("log_table", lambda: mlflow.log_table(table, "table.json"))
-    attempt("load_table", lambda: mlflow.load_table("table.json", run_ids=[run.info.run_id]))
+        attempt("log_table", lambda: mlflow.log_table(table, "tables/table.json"))
+        mlflow.log_dict({"columns": ["a"], "data": [[1]]}, "tables/other.json")
+    attempt("load_table", lambda: mlflow.load_table("tables/other.json", run_ids=[run.info.run_id]))
 
     name, source = run.info.run_id, f"{run.info.artifact_uri}/models"
     attempt("register runs:/", lambda: mlflow.register_model(f"runs:/{name}/models", "by-run"))
@@ -116,10 +118,12 @@ def main() -> None:
     attempt("log_input", dataset)
 
     def autolog() -> list[Any]:
-        mlflow.sklearn.autolog(log_models=True, silent=True)
+        print("autolog begins", file=sys.stderr, flush=True)
+        mlflow.sklearn.autolog(log_models=True)
         with mlflow.start_run() as auto:
             Ridge().fit(X, Y)
         mlflow.sklearn.autolog(disable=True)
+        print("autolog ends", file=sys.stderr, flush=True)
         found = mlflow.get_run(auto.info.run_id)
         return [
             found.info.status,
@@ -128,6 +132,12 @@ def main() -> None:
         ]
 
     attempt("autolog", autolog)
+
+    def prefix() -> list[str]:
+        client.log_text(name, "x", "models_old/x.txt")
+        return sorted({f.path for f in get_artifact_repository(run.info.artifact_uri).list_artifacts("model")})
+
+    attempt("list by prefix", prefix)
     print(json.dumps({"step": "run", "value": name, "error": None}), flush=True)
 
 

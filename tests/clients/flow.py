@@ -109,7 +109,8 @@ def main() -> None:
 
         job = command(
             code=str(code),
-            command="python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} --out ${{outputs.model}} "
+            command="python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} "
+            "--out ${{outputs.model}} "
             "${{inputs.nothing}}",
             inputs={"data": Input(type="uri_file", path=str(data)), "alpha": 0.5, "nothing": ""},
             outputs={"model": Output(type="uri_folder")},

@@ -1,4 +1,4 @@
-"""Serve a workspace on this machine, or run one command against it: `python -m tests.standin -- COMMAND...`."""
+"""Serve a workspace on this machine, or run one command against it: `python -m tests.standin -- COMMAND`."""
 
 from __future__ import annotations
 

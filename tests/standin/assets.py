@@ -108,7 +108,7 @@ def _same(kind: str, name: str, version: str, old: Document, new: Document) -> N
     }
     for key in keys[kind]:
         if key in new and new[key] != old.get(key):
-            text = f"A resource with this name and version already exists: {name}:{version} ({key} cannot be changed)."
+            text = f"A resource with this name and version exists: {name}:{version} ({key} cannot be changed)."
             raise ServiceError(409, "ResourceConflict", text)
 
 

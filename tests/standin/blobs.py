@@ -20,6 +20,7 @@ from tests.standin.wire import reset
 if TYPE_CHECKING:
     from tests.standin.service import Service
 
+XML = '<?xml version="1.0" encoding="utf-8"?>'
 # RFC 9110, 7.6.1: these belong to one connection.
 HOP = {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
 
@@ -82,9 +83,9 @@ async def _refuse(fault: Fault | None) -> web.Response | None:
         return web.Response(status=502, text=NGINX_502, content_type="text/html")
     if fault.kind in codes:
         status, code, message = codes[fault.kind]
-        text = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         headers = {"x-ms-error-code": code}
-        return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
+        return web.Response(status=status, text=XML + text, content_type="application/xml", headers=headers)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The environment of a job: the interpreter that is here, or a virtual environment made from its conda file."""
+"""The environment of a job: the interpreter that is here, or a virtual one made from its conda file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 LOG = "azureml-logs/20_image_build_log.txt"
 KEEPER = Path(__file__).with_name("keeper.py")
-FAILED = """Step 7/12 : RUN ldconfig /usr/local/cuda/lib64/stubs && conda env create -p /azureml-envs/azureml_standin
+FAILED = """Step 7/12 : RUN ldconfig && conda env create -p /azureml-envs/azureml_standin
 Collecting nonexistent-package==0.0.0
-ERROR: Could not find a version that satisfies the requirement nonexistent-package==0.0.0 (from versions: none)
+ERROR: Could not find a version that satisfies the requirement nonexistent-package==0.0.0
 ERROR: No matching distribution found for nonexistent-package==0.0.0
 
 CondaEnvException: Pip failed
@@ -135,9 +135,7 @@ def read(conda: dict[str, Any]) -> tuple[str, list[str]]:
         if package == "python":
             version = wanted.lstrip("=")
         elif package not in ("pip", "setuptools", "wheel"):
-            raise ValueError(
-                f"PackagesNotFoundError: {item}: the stand-in builds with uv and installs python and the pip section"
-            )
+            raise ValueError(f"PackagesNotFoundError: {item}: the stand-in takes python and the pip section")
     if not version:
         raise ValueError("The conda file names no python version.")
     return version.removesuffix(".*"), requirements

@@ -286,7 +286,7 @@ async def get_job(service: Service, call: Call) -> web.Response:
 
 
 async def put_job(service: Service, call: Call) -> web.Response:
-    """Create a job, or change the tags of one; the name is the client's, so that it may send the job again."""
+    """Create a job, or change the tags of one; the client chooses the name, so it may send the job again."""
     name = call.params["name"]
     created = service.documents.get("job", name) is None
     await service.jobs.submit(name, call.json().get("properties") or {})

@@ -10,7 +10,8 @@ from aiohttp import web
 from tests.standin import names
 
 NGINX_502 = (
-    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>"
+    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
+    "<center><h1>502 Bad Gateway</h1></center>"
     "\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
 
@@ -67,8 +68,9 @@ def forbidden(method: str, path: str, plane: str) -> ServiceError:
     return ServiceError(
         403,
         "AuthorizationFailed" if plane in ("control", "gateway") else "Forbidden",
-        f"The client 'stand-in@azureml.test' with object id '{names.TENANT}' does not have authorization to perform "
-        f"action '{names.PROVIDER}/workspaces/{method.lower()}' over scope '{scope}' or the scope is invalid. "
+        f"The client 'stand-in@azureml.test' with object id '{names.TENANT}' does not have authorization to "
+        f"perform action '{names.PROVIDER}/workspaces/{method.lower()}' over scope '{scope}' or the scope is "
+        "invalid. "
         "If access was recently granted, please refresh your credentials.",
         plane="gateway" if plane == "control" else plane,
     )

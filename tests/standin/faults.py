@@ -1,6 +1,7 @@
 """Faults on request: what goes wrong, on which route, how many times.
 
-A fault is written as `KIND[,route=PATTERN][,times=N][,seconds=S][,code=N]`, for instance `429,route=PUT */jobs/*,times=2`.
+A fault is written as `KIND[,route=PATTERN][,times=N][,seconds=S][,code=N]`, for instance
+`429,route=PUT */jobs/*,times=2`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Fault:
     kind : str
         One of `tests.standin.faults.KINDS`.
     route : str
-        Which requests: a pattern (`*`, `?`) that matches `METHOD path` or a part of it, such as `PUT */jobs/*`,
-        `/history/`, `user_logs`. For the faults of jobs it matches the name of the compute.
+        Which requests: a pattern (`*`, `?`) that matches `METHOD path` or a part of it, such as
+        `PUT */jobs/*`, `/history/`, `user_logs`. For the faults of jobs it matches the name of the compute.
         `*` by default; for `reset` the logs of jobs.
     times : int
         How many requests, jobs or tokens. 0 means always.

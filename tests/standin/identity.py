@@ -90,7 +90,7 @@ class Tokens:
         Raises
         ------
         ServiceError
-            401 if there is no token, or it has expired, or it is for somebody else, or nobody here has issued it.
+            401 if there is no token, or it has expired, or it is for somebody else or from somebody else.
         """
         plane = "gateway" if plane == "control" else plane
         if not authorization or not authorization.startswith("Bearer "):

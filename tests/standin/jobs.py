@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 from tests.standin import names, runner, sweeps
 from tests.standin.control import arm_id, system_data
 from tests.standin.errors import ServiceError, not_found, run_error
@@ -82,7 +84,8 @@ class Jobs:
         Raises
         ------
         ServiceError
-            400 or 404 if the job cannot be: no such cluster, environment or code, too many nodes, another kind of job.
+            400 or 404 if the job cannot be: no such cluster, environment or code, too many nodes, another
+            kind of job.
         """
         async with self._submitting:
             old = self.service.documents.get("job", name)
@@ -239,9 +242,14 @@ class Jobs:
             status, error = "Canceled", None
         except Exception as problem:  # noqa: BLE001 - a bug of the stand-in must end the job, not leave it running
             self.service.log(traceback.format_exc())
+            if self.service.leaving:
+                return
             status, error = "Failed", run_error("ServiceError", f"The stand-in failed: {problem!r}")
-        await self.service.tracking.end_run(name, status)
         self.release(name)
+        try:
+            await self.service.tracking.end_run(name, status)
+        except (ServiceError, aiohttp.ClientError):
+            self.service.log(traceback.format_exc())
         self.update(name, status=status, error=error, ended=now())
 
     def resource(self, name: str) -> Document:

@@ -1,8 +1,8 @@
 """Start one command and make sure that it ends: `python keeper.py OPTIONS -- COMMAND...`.
 
-The command runs in a session of its own. It is ended, with all of its process group, when the keeper is told to
-(SIGTERM, SIGINT), when its time is up, or when one of the pipes reaches its end: the other ends are held by the
-processes that this one must not outlive, and the kernel closes them even after a kill -9.
+The command runs in a session of its own. It is ended, with all of its process group, when the keeper is told
+to (SIGTERM, SIGINT), when its time is up, or when one of the pipes reaches its end: the other ends are held
+by the processes that this one must not outlive, and the kernel closes them even after a kill -9.
 Nothing but the standard library is imported, so that a keeper costs little.
 """
 

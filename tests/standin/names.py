@@ -1,6 +1,6 @@
 """The names of the stand-in: its workspace, its hosts, its storage account.
 
-Every stand-in has the same names. Which stand-in a client reaches is decided by the proxy that it is told to use.
+Every stand-in has the same names. Which one a client reaches is decided by the proxy that it is told to use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CLOUD = "AzureLocal"
 MANAGEMENT = "management.azureml.test"
 API = f"{LOCATION}.api.azureml.test"
 LOGIN = "login.azureml.test"
-# The client cuts the first two parts off the portal's name and makes `https://ml.azure.{rest}` of what is left.
+# The client cuts the first two parts off the portal's name; what is left ends `https://ml.azure.{rest}`.
 PORTAL = "portal.azureml.test"
 AML_RESOURCE = "https://ml.azure.test"
 STUDIO = "https://ml.azureml.test"
@@ -30,7 +30,8 @@ ARTIFACTSTORE = "workspaceartifactstore"
 CONTAINERS = {BLOBSTORE: f"azureml-blobstore-{WORKSPACE_ID}", ARTIFACTSTORE: "azureml"}
 
 PROVIDER = "Microsoft.MachineLearningServices"
-SCOPE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/providers/{PROVIDER}/workspaces/{WORKSPACE}"
+GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
+SCOPE = f"{GROUP}/providers/{PROVIDER}/workspaces/{WORKSPACE}"
 TRACKING_URI = f"azureml://{API}/mlflow/v2.0{SCOPE}"
 
 

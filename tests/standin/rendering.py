@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,7 @@ def environ(service: Service, name: str, properties: Document, python: Path) -> 
         "PATH": os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+        "TMPDIR": tempfile.gettempdir(),
         "PYTHONUNBUFFERED": "1",
         **client_environ(service.proxy_port, service.folder.ca),
         "MLFLOW_TRACKING_URI": f"{names.TRACKING_URI}?",
@@ -209,5 +210,5 @@ def client_environ(proxy: int, ca: Path) -> dict[str, str]:
 
 
 def interpreter() -> Path:
-    """Return the python that runs the stand-in, which is the environment of its jobs unless they are built."""
+    """Return the python that runs the stand-in: the environment of its jobs unless theirs is built."""
     return Path(sys.executable)

@@ -220,8 +220,8 @@ def _ship(service: Service, name: str, world: int) -> None:
 async def _preempted(service: Service, name: str, world: int) -> Document:
     await service.in_thread(_ship, service, name, world)
     text = (
-        "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the run has failed or "
-        "restarted. Reason: Received pre-emption warning signal"
+        "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the run has "
+        "failed or restarted. Reason: Received pre-emption warning signal"
     )
     return run_error("UserError", text)
 
@@ -262,7 +262,7 @@ def _tail(path: Path) -> str:
 
 
 def _save(service: Service, name: str) -> None:
-    """Upload the named outputs, and the folders that the service saves of itself; then drop the working folders."""
+    """Upload the named outputs and the folders that the service saves of itself; drop the working folders."""
     folder = service.folder.job(name)
     for output, uri in service.jobs.body(name)["outputs"].items():
         found = re.fullmatch(r"azureml://(?:.*/)?datastores/([^/]+)/paths/(.+?)/?", uri)

@@ -1,4 +1,4 @@
-"""The process that serves: doors, Azurite, the MLflow server, jobs. Its owner holds the other end of a pipe."""
+"""The process that serves: doors, Azurite, the MLflow server, jobs. Its owner holds the end of a pipe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Operations:
     def begin(self) -> str:
         """Begin an operation and return the address at which it is looked at."""
         number = f"op{time.time_ns()}"
-        where = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/{names.LOCATION}/operations"
+        provider = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}"
+        where = f"{provider}/locations/{names.LOCATION}/operations"
         return f"https://{names.MANAGEMENT}{where}/{number}?api-version=2023-08-01-preview"
 
     def look(self, number: str) -> bool:
@@ -72,6 +73,7 @@ class Service:
     proxy_port: int
     build_env: bool
     lifetime: float
+    leaving: bool = False
     faults: Faults = field(default_factory=Faults)
     operations: Operations = field(default_factory=Operations)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -287,6 +289,7 @@ async def serve(options: argparse.Namespace) -> None:
 
     waits = [asyncio.create_task(event.wait()) for event in (stop, gone)]
     await asyncio.wait(waits, timeout=options.lifetime or None, return_when=asyncio.FIRST_COMPLETED)
+    service.leaving = True
     folder.ready.unlink(missing_ok=True)
     door.close()
     proxy.abort()
@@ -295,7 +298,7 @@ async def serve(options: argparse.Namespace) -> None:
         await runner.cleanup()
     ending = list(service.children)
     if not stop.is_set():
-        # The owner is gone, and the keepers of the jobs have seen it too; or the time is up, and nobody comes back.
+        # The owner is gone, and the keepers of the jobs have seen it too; or the time is up.
         service.jobs.end_processes()
         ending += service.job_children
     await service.tracking.close()

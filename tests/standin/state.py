@@ -86,8 +86,8 @@ class Documents:
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS document (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, name TEXT, "
-            "version TEXT, body TEXT, UNIQUE (kind, name, version))"
+            "CREATE TABLE IF NOT EXISTS document (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, "
+            "name TEXT, version TEXT, body TEXT, UNIQUE (kind, name, version))"
         )
 
     def put(self, kind: str, name: str, body: Document, version: str = "") -> None:

@@ -49,7 +49,8 @@ class Storage:
         return BlobServiceClient(
             f"http://127.0.0.1:{self.port}/{names.ACCOUNT}",
             credential={"account_name": names.ACCOUNT, "account_key": self.account_key},
-            retry_total=2,
+            # It is on this machine: if it does not answer, it has been stopped.
+            retry_total=0,
         )
 
     def container(self, datastore: str) -> ContainerClient:

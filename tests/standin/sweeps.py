@@ -150,10 +150,13 @@ def combinations(space: dict[str, Any], sampling: dict[str, Any], seed: str) -> 
         raise ValueError(f"The stand-in searches by Grid and Random, not {kind}.")
     chance = random.Random(sampling.get("seed") or seed)
     seen: set[str] = set()
-    finite = math.prod(len(s[1][0]) if s[0] == "choice" else 10**9 for s in space.values())
-    while len(seen) < finite:
+    repeats = 0
+    # A space of few values is exhausted before the number of trials is reached.
+    while repeats < 1000:
         setting = {key: _draw(chance, *spec) for key, spec in space.items()}
-        if (mark := json.dumps(setting)) not in seen:
+        mark = json.dumps(setting)
+        repeats = repeats + 1 if mark in seen else 0
+        if not repeats:
             seen.add(mark)
             yield setting
 

@@ -1,7 +1,7 @@
-"""MLflow's tracking and registry: a real `mlflow server`, behind a door that knows runs by the names of their jobs.
+"""MLflow's tracking and registry: a real `mlflow server`, behind a door that knows runs by the names of jobs.
 
-MLflow mints the ids of its runs itself. In a workspace the run of a job has the job's name as its id, so the ids are
-exchanged on the way in and on the way out.
+MLflow mints the ids of its runs itself. In a workspace the run of a job has the job's name as its id, so the
+ids are exchanged on the way in and on the way out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ ENDPOINTS = {
         "delete-tag", "alias",
     },
     "model-versions": {
-        "create", "get", "update", "delete", "search", "get-download-uri", "transition-stage", "set-tag", "delete-tag",
+        "create", "get", "update", "delete", "search", "get-download-uri", "transition-stage", "set-tag",
+        "delete-tag",
     },
 }  # fmt: skip
 STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
@@ -235,7 +236,7 @@ async def mlflow(service: Service, call: Call) -> web.Response:
 
 
 async def _batch(service: Service, call: Call, name: str) -> web.Response:
-    """Answer the asynchronous logging of azureml-mlflow: here it is done at once, so there is nothing to wait for."""
+    """Answer the asynchronous logging of azureml-mlflow: here it is done at once, and nothing to wait for."""
     if name == "get-run-data-status":
         return web.json_response({"is_complete": True})
     if name == "log-batch-async":

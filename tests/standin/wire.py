@@ -1,4 +1,4 @@
-"""The door: every request of the control plane and the data planes is matched, checked, recorded and answered here."""
+"""The door: every request but those for blobs is matched, checked, recorded and answered here."""
 
 from __future__ import annotations
 

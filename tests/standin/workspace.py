@@ -36,7 +36,8 @@ class Request:
     time : float
         Seconds since the epoch.
     plane : str
-        `control`, `data`, `mlflow`, `blob`, `open`, `unknown`, or `refused` for a host that is not the stand-in's.
+        `control`, `data`, `mlflow`, `blob`, `open`, `unknown`, or `refused` for a host that is not one of
+        the stand-in's.
     method, path : str
         As sent, without the query. For `refused` the path is the host.
     api_version : str
@@ -135,7 +136,7 @@ class StandIn:
         return self
 
     def stop(self) -> None:
-        """Stop serving, as if the region had gone dark: jobs go on, and `start` serves again at the same address."""
+        """Stop serving, as if the region had gone dark: jobs go on; `start` serves at the same address."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -201,7 +202,7 @@ class StandIn:
         }
 
     def process_environ(self) -> dict[str, str]:
-        """Return this process's environment without what concerns Azure, MLflow or proxies, and with `environ`."""
+        """Return the environment of this process without Azure, MLflow and proxies, plus `environ`."""
         own = {
             key: value
             for key, value in os.environ.items()
@@ -243,7 +244,7 @@ class StandIn:
 
     @property
     def unknown_routes(self) -> list[str]:
-        """What clients have asked for that the table of routes does not have, and what failed in the stand-in."""
+        """What clients have asked for that the table of routes does not have, and what has failed here."""
         return [f"{request.method} {request.path} ({request.note})" for request in self.requests if request.note]
 
     def inject(self, fault: Fault) -> None:
