@@ -54,10 +54,10 @@ PARAMETERS = {
     "estimator": ("ridge", " | ".join(estimators.ESTIMATORS)),
     "alpha": (AUTO, "ridge, elasticnet: strength of the penalty"),
     "l1_ratio": (AUTO, "elasticnet: share of the L1 penalty, 0 to 1"),
-    "n_estimators": (AUTO, "random_forest: trees; hist_gradient_boosting: its max_iter"),
-    "learning_rate": (AUTO, "hist_gradient_boosting: shrinkage of each tree"),
-    "max_depth": (AUTO, "random_forest, hist_gradient_boosting: depth of each tree"),
-    "scaling": ("standard", "of the numeric features: standard | none"),
+    "n_estimators": (AUTO, "random_forest, xgboost: trees; hist_gradient_boosting: its max_iter"),
+    "learning_rate": (AUTO, "hist_gradient_boosting, xgboost: shrinkage of each tree"),
+    "max_depth": (AUTO, "random_forest, hist_gradient_boosting, xgboost: depth of each tree"),
+    "scaling": ("standard", "of the numeric features: standard | none; xgboost has no use for it"),
     "split": ("stable", "stable: a hash of a row's key, or features, makes it a test row; random: the seed"),
     "test_fraction": ("0.2", "share of the test rows, between 0 and 1"),
     "cv": (AUTO, f"folds of the cross-validation on the training rows; 0: none; auto: "
@@ -68,9 +68,6 @@ PARAMETERS = {
 }  # fmt: skip
 
 PROMOTIONS = ("earned", "never")
-
-# What predictions depend on besides the model.
-PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 # An Azure Machine Learning workspace lists artifacts by prefix: no name may begin with another.
 MODELS = "models"
@@ -201,7 +198,9 @@ def describe(run: tracking.Run, settings: Settings, data: table.About, outcome: 
         "git_commit": git.commit,
         **{name: settings.given[name] for name in ("estimator", "target", "split", "test_fraction", "key")},
     }
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in estimators.packages(settings.chosen.name)
+    }
     return Facts(run.id, lineage, versions, version_tags)
 
 

@@ -190,13 +190,19 @@ def read_recorded(folder: Path) -> dict[str, Any]:
             "fetch the model folder again from where it was logged",
         )
     recorded: dict[str, Any] = json.loads(text)
-    file = folder / model.flavors["python_function"]["model_path"]
+    file = folder / model_file(model)
     if hashlib.sha256(file.read_bytes()).hexdigest() != digests.get("model_sha256"):
         raise UserError(
             f"{file} is not the model that was recorded on the day of training",
             "fetch the model folder again from where it was logged",
         )
     return recorded
+
+
+def model_file(model: Any) -> str:
+    """Name the file of an MLflow model that holds the model itself; the flavours have different words for it."""
+    flavour = model.flavors["python_function"]
+    return str(flavour.get("model_path") or flavour["data"])
 
 
 def _cast(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
