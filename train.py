@@ -22,7 +22,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,12 +36,15 @@ from trainer import (
     estimators,
     evaluation,
     figures,
+    files,
     model_folder,
     registry,
     table,
     tracking,
     verification,
+    workers,
 )
+from trainer.errors import UserError
 from trainer.parameters import AUTO, NONE, choice, number, whole_number
 
 # The parameters: default and meaning. MLproject says the same.
@@ -98,13 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(settings: Settings) -> int:
-    """One training run, from a table to a registered model."""
+    """One training run, from a table to a registered model; or the part of it of one process of several."""
+    place = workers.place()
+    if place is not None:
+        check_together(settings, place)
+        if not place.leads:
+            fit_together(settings, place)
+            return 0
     _echo_changes(settings.given)
     with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
-        data, training, test = prepare(settings)
-        fitted = fit(settings, training)
-        del training  # of a large table, most of the memory
-        outcome = evaluate(settings, fitted, test)
+        data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
         facts = describe(run, settings, data, outcome)
         write_artifacts(Path(scratch), settings, data, outcome, facts)
 
@@ -117,6 +123,14 @@ def train(settings: Settings) -> int:
                 verdict = challenge(run, settings.model_name, version, settings, outcome, facts)
     _report(settings, data, outcome, run, version, verdict)
     return 0
+
+
+def fit_alone(settings: Settings) -> tuple[table.About, "Outcome"]:
+    """Read, split, fit and measure in this process."""
+    data, training, test = prepare(settings)
+    fitted = fit(settings, training)
+    del training  # of a large table, most of the memory
+    return data, evaluate(settings, fitted, test)
 
 
 def prepare(settings: Settings) -> tuple[table.About, table.Rows, table.Rows]:
@@ -164,6 +178,55 @@ def evaluate(settings: Settings, fitted: Fitted, test: table.Rows) -> Outcome:
     importance = evaluation.importance(fitted.model, test.features, test.target, settings.seed)
     metrics = measured | fitted.metrics | {"rows_test": len(test.target)}
     return Outcome(fitted.model, test, predicted, metrics, importance)
+
+
+def check_together(settings: Settings, place: workers.Place) -> None:
+    """Refuse what several processes cannot do, in each of them, before any waits for another.
+
+    Raises
+    ------
+    UserError
+        They cannot do this.
+    """
+    asked = {
+        f"estimator={settings.chosen.name}": settings.chosen.name not in estimators.COLLECTIVE,
+        "split=random": settings.split != "stable",
+        f"cv={settings.cv}": bool(settings.cv),
+    }
+    for what, refused in asked.items():
+        if refused:
+            raise UserError(
+                f"{place.size} processes cannot train together with {what}",
+                f"give estimator={'|'.join(estimators.COLLECTIVE)}, split=stable and cv=0, or use one process",
+            )
+
+
+def fit_together(settings: Settings, place: workers.Place) -> tuple[table.About, Outcome]:
+    """Do the part of one process of several: read a share, fit one model with the others, measure it on all test rows.
+
+    Returns
+    -------
+    table.About
+        Of the whole table; the process that leads knows its digest.
+    Outcome
+        The metrics are of all test rows; the rows, and what matters, of this process's.
+    """
+    own = workers.share(settings.data, settings.target, settings.key, settings.columns, place)
+    with workers.joined(place) as team:
+        data, training, test = workers.read(team, own, settings.test_fraction)
+        model = estimators.make(settings.chosen, training.features)
+        started = perf_counter()
+        estimators.fit(model, training.features, training.target)
+        seconds = perf_counter() - started
+        predicted = estimators.predict(model, test.features)
+        metrics = workers.metrics(team, test.target, predicted, training.target) | {"fit_seconds": seconds}
+    rows = f"{len(training.target)} training + {len(test.target)} test rows"
+    print(f"{place}: {rows} of {data.n_rows}", file=sys.stderr)
+    del training
+    if place.leads:
+        data = replace(data, source=files.describe(own.location))
+    importance = evaluation.importance(model, test.features, test.target, settings.seed)
+    return data, Outcome(model, test, predicted, metrics, importance)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ MOST_OFFSET = 1e4
 
 
 class NotStreamableError(Exception):
-    """A table that only the ordinary way can read, or refuse: it holds text, or a file is damaged."""
+    """A table that only the ordinary way can read, or refuse; the message may say why."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,7 @@ def read(
     NotStreamableError
         A column holds something else than numbers, or a file is damaged.
     """
-    types = {name: _type_of(layout.schema.field(name).type) for name in features}
-    if _type_of(layout.schema.field(target).type) == "bool":
-        raise NotStreamableError
+    types = types_of(layout, features, target)
     sink = _Sink(list(features), target, list(key), types, sum(piece.rows for piece in layout.pieces))
     try:
         for batch, first_row, share in _batches(location, layout, [*features, target, *key]):
@@ -207,6 +205,23 @@ def read(
     return sink.result()
 
 
+def types_of(layout: Layout, features: Sequence[str], target: str) -> dict[str, str]:
+    """Give the types of the features: int64, float64 or bool.
+
+    Raises
+    ------
+    NotStreamableError
+        A column holds something else than numbers, or the target truth values.
+    """
+    types = {}
+    for name in [*features, target]:
+        kind = layout.schema.field(name).type
+        types[name] = _type_of(kind)
+        if not types[name] or (name == target and types[name] == "bool"):
+            raise NotStreamableError(f"the column {name!r} is of type {kind}")
+    return {name: types[name] for name in features}
+
+
 def _type_of(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return "int64"
@@ -214,7 +229,7 @@ def _type_of(kind: pa.DataType) -> str:
         return "float64"
     if pa.types.is_boolean(kind):
         return "bool"
-    raise NotStreamableError
+    return ""
 
 
 @dataclass

@@ -157,7 +157,7 @@ def read(data: str, target: str, key: Sequence[str] = (), columns: Sequence[str]
     table = files.read(location, wanted)
     if wanted is not None and not set(wanted) <= set(table.column_names):
         table = files.read(location)  # so as to say which columns there are
-    features = _feature_names(table.column_names, target, key, columns, data)
+    features = feature_names(table.column_names, target, key, columns, data)
     _check_rows(table.num_rows, data)
     return Table(
         features=pd.DataFrame({name: _feature(table.column(name), name, data) for name in features}),
@@ -176,7 +176,7 @@ def _read_large(
         n_columns = len(layout.schema) if columns is None else len(columns) + 1
         if layout.rows * n_columns < stream.LARGE_VALUES:
             return None
-        features = _feature_names(layout.schema.names, target, key, columns, location.data)
+        features = feature_names(layout.schema.names, target, key, columns, location.data)
         streamed = stream.read(location, layout, features, target, key)
     except stream.NotStreamableError:
         return None
@@ -195,7 +195,7 @@ def as_sent(rows: pd.DataFrame, about: About) -> pd.DataFrame:
     return rows if about.types is None else rows.astype(about.types)
 
 
-def split(table: Table, rule: str, test_fraction: float, seed: int) -> Split:
+def split(table: Table, rule: str, test_fraction: float, seed: int, fewest: int = 2) -> Split:
     """Choose the test rows.
 
     Parameters
@@ -209,6 +209,8 @@ def split(table: Table, rule: str, test_fraction: float, seed: int) -> Split:
     test_fraction : float
         In (0, 1). The stable split meets it on average.
     seed : int
+    fewest : int
+        Rows that each side must have.
 
     Raises
     ------
@@ -228,7 +230,7 @@ def split(table: Table, rule: str, test_fraction: float, seed: int) -> Split:
     else:
         in_test = _draw(len(table.target), entities, test_fraction, seed)
     n_test = int(in_test.sum())
-    check_sides(len(in_test) - n_test, n_test, rule, test_fraction)
+    check_sides(len(in_test) - n_test, n_test, rule, test_fraction, fewest)
     return Split(in_test, entities)
 
 
@@ -258,19 +260,19 @@ def divide(table: Table, sides: Split) -> tuple[Rows, Rows]:
     )
 
 
-def check_sides(n_train: int, n_test: int, rule: str, test_fraction: float) -> None:
+def check_sides(n_train: int, n_test: int, rule: str, test_fraction: float, fewest: int = 2) -> None:
     """Refuse a split that leaves a side without rows.
 
     Raises
     ------
     UserError
-        A side has fewer than 2.
+        A side has fewer than `fewest`.
     """
     for side, rows in (("training", n_train), ("test", n_test)):
-        if rows < 2:
+        if rows < fewest:
             raise UserError(
                 f"the {rule} split with test_fraction={test_fraction} leaves {rows} {side} rows "
-                f"of {n_train + n_test}; at least 2 are needed",
+                f"of {n_train + n_test}; at least {fewest} are needed",
                 "give more rows (or more entities), another test_fraction, or split=random",
             )
 
@@ -315,10 +317,16 @@ def _draw(
 # -- checking it ---------------------------------------------------------------------------------
 
 
-def _feature_names(
+def feature_names(
     names: Sequence[str], target: str, key: Sequence[str], columns: Sequence[str] | None, data: str
 ) -> list[str]:
-    """Check the columns by their names, and give the features."""
+    """Check the columns by their names, and give the features.
+
+    Raises
+    ------
+    UserError
+        A column is not there, or there twice, or none is left.
+    """
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{data} has more than one column {duplicates[0]!r}", "rename or drop the duplicates")
     for number, name in enumerate(names, start=1):
