@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from socket import gaierror, gethostbyname
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from trainer.errors import UserError
 # apart, and shares are read at different speeds. A process that ends is noticed at once, by its closed sockets.
 JOIN_SECONDS = 300
 SILENCE_SECONDS = 300
-# The n-th try to connect is followed by a pause of 2n seconds; 16 of them are about JOIN_SECONDS.
-RETRIES = 16
+# Tries to connect, with pauses of 2, 4, 6, ... seconds. XGBoost makes them again to tell a lost process 0 that another
+# one is lost, so they must be few; to wait for process 0 at the start, they are repeated.
+RETRIES = 2
 # Of an error that one process tells the others.
 MESSAGE_BYTES = 4096
 
@@ -211,15 +213,12 @@ def joined(own: Place) -> Iterator[Team]:
             address = gethostbyname(own.address)
             if own.leads:
                 tracker = _tracker(own, address)
-            with collective.CommunicatorContext(
-                dmlc_tracker_uri=address,
-                dmlc_tracker_port=own.port,
-                dmlc_task_id=f"{own.rank:06d}",  # the ranks of the collective are in its order
-                dmlc_retry=RETRIES,
-                dmlc_timeout=SILENCE_SECONDS,
-            ):
-                met = True
+            _meet(own, address)
+            met = True
+            try:
                 yield Team(own)
+            finally:
+                collective.finalize()
             if tracker is not None:
                 tracker.wait_for(SILENCE_SECONDS)
     except (XGBoostError, gaierror) as error:
@@ -229,6 +228,28 @@ def joined(own: Place) -> Iterator[Team]:
     finally:
         if tracker is not None:
             _free(tracker)
+
+
+def _meet(own: Place, address: str) -> None:
+    """Connect to the tracker of process 0, which may start later than this one, and wait for the other processes."""
+    from xgboost import collective
+    from xgboost.core import XGBoostError
+
+    deadline = monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            collective.init(
+                dmlc_tracker_uri=address,
+                dmlc_tracker_port=own.port,
+                dmlc_task_id=f"{own.rank:06d}",  # the ranks of the collective are in its order
+                dmlc_retry=RETRIES,
+                dmlc_timeout=SILENCE_SECONDS,
+            )
+        except XGBoostError:
+            if own.leads or monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _tracker(own: Place, address: str) -> Any:
