@@ -44,7 +44,7 @@ from trainer import (
     verification,
     workers,
 )
-from trainer.errors import UserError
+from trainer.errors import UserError, disk_errors
 from trainer.parameters import AUTO, NONE, choice, number, whole_number
 
 # The parameters: default and meaning. MLproject says the same.
@@ -112,7 +112,8 @@ def train(settings: Settings) -> int:
     with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
         data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
         facts = describe(run, settings, data, outcome)
-        write_artifacts(Path(scratch), settings, data, outcome, facts)
+        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
+            write_artifacts(Path(scratch), settings, data, outcome, facts)
 
         tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
         tracking.log_dataset(run, data.source, data.n_rows, data.n_features)

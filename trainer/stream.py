@@ -306,8 +306,9 @@ class _Sink:
 def _loses_what_varies(columns: dict[str, npt.NDArray[np.float64]]) -> bool:
     for values in columns.values():
         finite = values[np.isfinite(values)]
-        if len(finite) and np.abs(finite).max() > MOST_OFFSET * finite.std() > 0:
-            return True
+        with np.errstate(over="ignore"):
+            if len(finite) and np.abs(finite).max() > MOST_OFFSET * finite.std() > 0:
+                return True
     return False
 
 
