@@ -1,5 +1,5 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
-.PHONY: train ui verify champion rehearse test lint format lock
+.PHONY: train ui verify champion rehearse test lint format lock bench
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
@@ -27,3 +27,6 @@ format:
 
 lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it
 	uv lock && uv run python tools/conda_yml.py
+
+bench: ## this project and its peers, side by side: make bench ARGS=--quick
+	uv run python -m benchmarks $(ARGS)

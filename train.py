@@ -22,7 +22,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,12 +36,15 @@ from trainer import (
     estimators,
     evaluation,
     figures,
+    files,
     model_folder,
     registry,
     table,
     tracking,
     verification,
+    workers,
 )
+from trainer.errors import UserError, disk_errors
 from trainer.parameters import AUTO, NONE, choice, number, whole_number
 
 # The parameters: default and meaning. MLproject says the same.
@@ -50,13 +53,14 @@ PARAMETERS = {
     "target": ("progression", "the numeric column to predict"),
     "key": (NONE, "column(s), separated by commas, that name the entity of a row (a patient, say): no "
                   "features, and all rows of an entity fall on one side of the split"),
+    "columns": (AUTO, "the features, separated by commas; auto: all columns but the target and the key"),
     "estimator": ("ridge", " | ".join(estimators.ESTIMATORS)),
     "alpha": (AUTO, "ridge, elasticnet: strength of the penalty"),
     "l1_ratio": (AUTO, "elasticnet: share of the L1 penalty, 0 to 1"),
-    "n_estimators": (AUTO, "random_forest: trees; hist_gradient_boosting: its max_iter"),
-    "learning_rate": (AUTO, "hist_gradient_boosting: shrinkage of each tree"),
-    "max_depth": (AUTO, "random_forest, hist_gradient_boosting: depth of each tree"),
-    "scaling": ("standard", "of the numeric features: standard | none"),
+    "n_estimators": (AUTO, "random_forest, xgboost: trees; hist_gradient_boosting: its max_iter"),
+    "learning_rate": (AUTO, "hist_gradient_boosting, xgboost: shrinkage of each tree"),
+    "max_depth": (AUTO, "random_forest, hist_gradient_boosting, xgboost: depth of each tree"),
+    "scaling": ("standard", "of the numeric features: standard | none; xgboost has no use for it"),
     "split": ("stable", "stable: a hash of a row's key, or features, makes it a test row; random: the seed"),
     "test_fraction": ("0.2", "share of the test rows, between 0 and 1"),
     "cv": (AUTO, f"folds of the cross-validation on the training rows; 0: none; auto: "
@@ -67,9 +71,6 @@ PARAMETERS = {
 }  # fmt: skip
 
 PROMOTIONS = ("earned", "never")
-
-# What predictions depend on besides the model.
-PACKAGES = ("scikit-learn", "numpy", "pandas", "scipy", "skops", "mlflow")
 
 # An Azure Machine Learning workspace lists artifacts by prefix: no name may begin with another.
 MODELS = "models"
@@ -83,6 +84,7 @@ class Settings:
     data: str
     target: str
     key: tuple[str, ...]
+    columns: tuple[str, ...] | None
     chosen: estimators.Choice
     split: str
     test_fraction: float
@@ -99,17 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(settings: Settings) -> int:
-    """One training run, from a table to a registered model."""
+    """One training run, from a table to a registered model; or the part of it of one process of several."""
+    place = workers.place()
+    if place is not None:
+        check_together(settings, place)
+        if not place.leads:
+            fit_together(settings, place)
+            return 0
     _echo_changes(settings.given)
     with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
-        data = table.read(settings.data, settings.target, settings.key)
-        sides = table.split(data, settings.split, settings.test_fraction, settings.seed)
-        outcome = fit_and_evaluate(settings, data, sides)
+        data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
         facts = describe(run, settings, data, outcome)
-        write_artifacts(Path(scratch), settings, data, outcome, facts)
+        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
+            write_artifacts(Path(scratch), settings, data, outcome, facts)
 
         tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
-        tracking.log_dataset(run, data.source, *data.features.shape)
+        tracking.log_dataset(run, data.source, data.n_rows, data.n_features)
         tracking.log_folder(run, Path(scratch))
         version = verdict = None
         if settings.model_name is not None:
@@ -119,37 +126,108 @@ def train(settings: Settings) -> int:
     return 0
 
 
+def fit_alone(settings: Settings) -> tuple[table.About, "Outcome"]:
+    """Read, split, fit and measure in this process."""
+    data, training, test = prepare(settings)
+    fitted = fit(settings, training)
+    del training  # of a large table, most of the memory
+    return data, evaluate(settings, fitted, test)
+
+
+def prepare(settings: Settings) -> tuple[table.About, table.Rows, table.Rows]:
+    """Read the table and split it."""
+    data = table.read(settings.data, settings.target, settings.key, settings.columns)
+    sides = table.split(data, settings.split, settings.test_fraction, settings.seed)
+    return data.about, *table.divide(data, sides)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, and what was measured on the training rows."""
+
+    model: Any
+    baseline: float
+    metrics: dict[str, float]
+
+
+def fit(settings: Settings, training: table.Rows) -> Fitted:
+    """Cross-validate, and fit on the training rows."""
+    features, target = training.features, training.target
+    model = estimators.make(settings.chosen, features)
+    folds = evaluation.cross_validate(model, features, target, training.entities, settings.cv, settings.seed)
+    started = perf_counter()
+    estimators.fit(model, features, target)
+    fit_seconds = perf_counter() - started
+    return Fitted(model, target.mean(), folds | {"rows_train": len(target), "fit_seconds": fit_seconds})
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A fitted model, the rows that it has not seen, and how it does on them."""
 
     model: Any
-    test_rows: Any
-    test_entities: Any
-    test_target: evaluation.Floats
+    test: table.Rows
     predicted: evaluation.Floats
     metrics: dict[str, float]
     importance: Any
 
 
-def fit_and_evaluate(settings: Settings, data: table.Table, sides: table.Split) -> Outcome:
-    """Cross-validate, fit on the training rows, measure on the test rows."""
-    train_rows, train_target = data.features.iloc[sides.train], data.target[sides.train]
-    test_rows, test_target = data.features.iloc[sides.test], data.target[sides.test]
-    entities = None if sides.entities is None else sides.entities[sides.train]
+def evaluate(settings: Settings, fitted: Fitted, test: table.Rows) -> Outcome:
+    """Measure on the test rows."""
+    predicted = estimators.predict(fitted.model, test.features)
+    measured = evaluation.metrics(test.target, predicted, fitted.baseline)
+    importance = evaluation.importance(fitted.model, test.features, test.target, settings.seed)
+    metrics = measured | fitted.metrics | {"rows_test": len(test.target)}
+    return Outcome(fitted.model, test, predicted, metrics, importance)
 
-    model = estimators.make(settings.chosen, train_rows)
-    folds = evaluation.cross_validate(model, train_rows, train_target, entities, settings.cv, settings.seed)
-    started = perf_counter()
-    estimators.fit(model, train_rows, train_target)
-    fit_seconds = perf_counter() - started
-    predicted = model.predict(test_rows)
-    measured = evaluation.metrics(test_target, predicted, train_target)
-    counts = {"rows_train": len(train_target), "rows_test": len(test_target)}
-    importance = evaluation.importance(model, test_rows, test_target, settings.seed)
-    metrics = measured | folds | counts | {"fit_seconds": fit_seconds}
-    test_entities = None if sides.entities is None else sides.entities[sides.test]
-    return Outcome(model, test_rows, test_entities, test_target, predicted, metrics, importance)
+
+def check_together(settings: Settings, place: workers.Place) -> None:
+    """Refuse what several processes cannot do, in each of them, before any waits for another.
+
+    Raises
+    ------
+    UserError
+        They cannot do this.
+    """
+    asked = {
+        f"estimator={settings.chosen.name}": settings.chosen.name not in estimators.COLLECTIVE,
+        "split=random": settings.split != "stable",
+        f"cv={settings.cv}": bool(settings.cv),
+    }
+    for what, refused in asked.items():
+        if refused:
+            raise UserError(
+                f"{place.size} processes cannot train together with {what}",
+                f"give estimator={'|'.join(estimators.COLLECTIVE)}, split=stable and cv=0, or use one process",
+            )
+
+
+def fit_together(settings: Settings, place: workers.Place) -> tuple[table.About, Outcome]:
+    """Do the part of one process of several: read a share, fit one model with the others, measure it on all test rows.
+
+    Returns
+    -------
+    table.About
+        Of the whole table; the process that leads knows its digest.
+    Outcome
+        The metrics are of all test rows; the rows, and what matters, of this process's.
+    """
+    own = workers.share(settings.data, settings.target, settings.key, settings.columns, place)
+    with workers.joined(place) as team:
+        data, training, test = workers.read(team, own, settings.test_fraction)
+        model = estimators.make(settings.chosen, training.features)
+        started = perf_counter()
+        estimators.fit(model, training.features, training.target)
+        seconds = perf_counter() - started
+        predicted = estimators.predict(model, test.features)
+        metrics = workers.metrics(team, test.target, predicted, training.target) | {"fit_seconds": seconds}
+    rows = f"{len(training.target)} training + {len(test.target)} test rows"
+    print(f"{place}: {rows} of {data.n_rows}", file=sys.stderr)
+    del training
+    if place.leads:
+        data = replace(data, source=files.describe(own.location))
+    importance = evaluation.importance(model, test.features, test.target, settings.seed)
+    return data, Outcome(model, test, predicted, metrics, importance)
 
 
 @dataclass(frozen=True)
@@ -167,7 +245,7 @@ class Facts:
         return self.lineage | {f"version.{name}": text for name, text in self.versions.items()}
 
 
-def describe(run: tracking.Run, settings: Settings, data: table.Table, outcome: Outcome) -> Facts:
+def describe(run: tracking.Run, settings: Settings, data: table.About, outcome: Outcome) -> Facts:
     """Collect what the tags, the model, its card and metric.json say alike."""
     git = tracking.git_state(run)
     lineage = {
@@ -179,12 +257,14 @@ def describe(run: tracking.Run, settings: Settings, data: table.Table, outcome: 
     }
     version_tags = {
         "rmse": repr(outcome.metrics["rmse"]),
-        "rows": str(len(data.target)),
+        "rows": str(data.n_rows),
         "data_sha256": data.source.sha256,
         "git_commit": git.commit,
         **{name: settings.given[name] for name in ("estimator", "target", "split", "test_fraction", "key")},
     }
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in estimators.packages(settings.chosen.name)
+    }
     return Facts(run.id, lineage, versions, version_tags)
 
 
@@ -221,31 +301,31 @@ def compare(
     try:
         with registry.fetched(f"models:/{name}/{reigning.version}") as folder:
             model = verification.load(folder)
-        own, its = list(outcome.test_rows.columns), verification.feature_names(model)
+        own, its = list(outcome.test.features.columns), verification.feature_names(model)
         if reason := champion.unfair(facts.version_tags, reigning.tags, own, its):
             return champion.Verdict(False, f"{theirs}: {reason}")
-        by_champion = verification.predict(model, outcome.test_rows)
+        by_champion = verification.predict(model, outcome.test.features)
     except verification.UnusableError as error:
         return champion.Verdict(False, f"{theirs}: {error}")
-    gain = champion.measure(outcome.test_target, by_champion, outcome.predicted, outcome.test_entities, settings.seed)
+    gain = champion.measure(outcome.test.target, by_champion, outcome.predicted, outcome.test.entities, settings.seed)
     with TemporaryDirectory() as scratch:
         picture = Path(scratch) / FIGURES / "against_champion.png"
         picture.parent.mkdir()
         title = f"version {version} against the champion, version {reigning.version}"
-        figures.save_comparison(picture, outcome.test_target, by_champion, outcome.predicted, title)
+        figures.save_comparison(picture, outcome.test.target, by_champion, outcome.predicted, title)
         tracking.log_folder(run, Path(scratch))
     return champion.judge(version, str(reigning.version), gain)
 
 
-def write_artifacts(folder: Path, settings: Settings, data: table.Table, outcome: Outcome, facts: Facts) -> None:
+def write_artifacts(folder: Path, settings: Settings, data: table.About, outcome: Outcome, facts: Facts) -> None:
     """Write all artifacts of the run: metric.json, models/, figures/, model_card.md."""
     (folder / FIGURES).mkdir()
-    title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test_target)} test rows"
-    figures.save(folder / FIGURES, settings.target, outcome.test_target, outcome.predicted, outcome.importance, title)
+    title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test.target)} test rows"
+    figures.save(folder / FIGURES, settings.target, outcome.test.target, outcome.predicted, outcome.importance, title)
     model_folder.save(
         folder / MODELS,
         outcome.model,
-        outcome.test_rows,
+        table.as_sent(outcome.test.features.head(model_folder.RECORDED_ROWS), data),
         facts.versions,
         facts.lineage | {"run_id": facts.run_id, "estimator": settings.chosen.name, "target": settings.target},
     )
@@ -254,9 +334,9 @@ def write_artifacts(folder: Path, settings: Settings, data: table.Table, outcome
         outcome.model,
         {
             "What it does": f"Predicts `{settings.target}` with the estimator `{settings.chosen.name}`.",
-            "Data": f"`{data.source.name}`, {len(data.target)} rows and {data.features.shape[1]} features, "
+            "Data": f"`{data.source.name}`, {data.n_rows} rows and {data.n_features} features, "
             f"sha256 `{data.source.sha256}`. The {settings.split} split held "
-            f"{len(outcome.test_target)} rows back for the test.",
+            f"{len(outcome.test.target)} rows back for the test.",
             "Use": f'`mlflow.pyfunc.load_model("runs:/{facts.run_id}/{MODELS}").predict(frame)`, with the '
             "columns of the signature in any order; a missing or wrong-typed column is refused.",
             "Lineage": f"MLflow run `{facts.run_id}`, git commit `{facts.lineage['git_commit']}`.",
@@ -304,11 +384,13 @@ def read_settings(given: dict[str, str]) -> Settings:
         estimator, {name: given[name] for name in estimators.HYPERPARAMETER_NAMES}
     )
     keys = () if given["key"] == NONE else tuple(dict.fromkeys(given["key"].split(",")))
+    columns = None if given["columns"] == AUTO else tuple(dict.fromkeys(given["columns"].split(",")))
     name = given["model_name"]
     return Settings(
         data=given["data"],
         target=given["target"],
         key=keys,
+        columns=columns,
         chosen=estimators.Choice(estimator, hyperparameters, scaling, seed),
         split=choice("split", given["split"], table.SPLITS),
         test_fraction=number("test_fraction", given["test_fraction"], low=0, high=1, open_low=True, open_high=True),
@@ -328,7 +410,7 @@ def _echo_changes(given: dict[str, str]) -> None:
 
 def _report(
     settings: Settings,
-    data: table.Table,
+    data: table.About,
     outcome: Outcome,
     run: tracking.Run,
     version: str | None,
@@ -336,7 +418,7 @@ def _report(
 ) -> None:
     m = outcome.metrics
     rows = f"{m['rows_train']} training + {m['rows_test']} test rows"
-    print(f"data        {data.source.name}: {rows}, {data.features.shape[1]} features, {settings.split} split")
+    print(f"data        {data.source.name}: {rows}, {data.n_features} features, {settings.split} split")
     print(f"rmse        {m['rmse']:.4f}  (mean predictor {m['baseline_rmse']:.4f})")
     if "cv_rmse_mean" in m:
         print(f"cv rmse     {m['cv_rmse_mean']:.4f} +- {m['cv_rmse_std']:.4f}")

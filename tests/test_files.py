@@ -54,7 +54,9 @@ def test_a_folder_of_parquet_parts_is_one_table(tmp_path: Path) -> None:
 def test_the_digest_tells_contents_apart_and_nothing_else(tmp_path: Path) -> None:
     for name, text in {"one.csv": CSV, "two.csv": CSV, "three.csv": CSV + "1,2,3\n"}.items():
         (tmp_path / name).write_text(text)
-    digests = [files.read(str(tmp_path / name))[1].sha256 for name in ("one.csv", "two.csv", "three.csv")]
+    digests = [
+        files.describe(files.locate(str(tmp_path / name))).sha256 for name in ("one.csv", "two.csv", "three.csv")
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trainer import files, table
 from trainer.errors import UserError
+from trainer.hashing import is_number, row_hash
 
 numbers = st.one_of(st.integers(-(2**40), 2**40).map(float), st.floats(allow_infinity=False))
 texts = st.one_of(st.none(), st.text(max_size=5))
@@ -42,25 +43,25 @@ def test_columns_keep_the_type_that_a_caller_will_send_again(tmp_path: Path) -> 
         "gapped_flag": "object",
         "text": "object",
     }
-    assert [name for name, column in features.items() if table.is_number(column)] == [
+    assert [name for name, column in features.items() if is_number(column)] == [
         *("int", "float", "gapped", "flag", "gapped_flag")
     ]
 
 
 @given(old=rows, new=rows, order=st.randoms(use_true_random=False))
 def test_a_row_keeps_its_hash_when_the_table_grows_and_is_reordered(old, new, order) -> None:  # type: ignore[no-untyped-def]
-    before = table.row_hash(frame(old))
+    before = row_hash(frame(old))
     grown = old + new
     places = list(range(len(grown)))
     order.shuffle(places)
-    after = table.row_hash(frame([grown[i] for i in places]))
+    after = row_hash(frame([grown[i] for i in places]))
     assert [after[places.index(i)] for i in range(len(old))] == list(before)
 
 
 @given(values=st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=20))
 def test_a_row_keeps_its_hash_when_an_integer_column_turns_into_floats(values: list[int]) -> None:
-    integers = table.row_hash(pd.DataFrame({"a": np.array(values, dtype=np.int64)}))
-    with_a_gap = table.row_hash(pd.DataFrame({"a": np.array([*values, np.nan], dtype=np.float64)}))
+    integers = row_hash(pd.DataFrame({"a": np.array(values, dtype=np.int64)}))
+    with_a_gap = row_hash(pd.DataFrame({"a": np.array([*values, np.nan], dtype=np.float64)}))
     assert list(with_a_gap[:-1]) == list(integers)
 
 
@@ -68,18 +69,18 @@ def test_a_row_keeps_its_hash_when_an_integer_column_turns_into_floats(values: l
 def test_a_row_keeps_its_hash_when_a_flag_gets_a_gap_and_columns_change_places(values) -> None:  # type: ignore[no-untyped-def]
     whole = frame(values)
     gapped = whole.assign(flag=whole["flag"].astype(object))[["text", "flag", "number"]]
-    assert list(table.row_hash(gapped)) == list(table.row_hash(whole))
+    assert list(row_hash(gapped)) == list(row_hash(whole))
 
 
 def test_equal_rows_have_equal_hashes_however_they_are_stored() -> None:
     zeros = pd.DataFrame({"a": [0.0, -0.0]})
-    assert len(set(table.row_hash(zeros))) == 1
+    assert len(set(row_hash(zeros))) == 1
     missing = pd.DataFrame({"a": np.array([None, np.nan, "x"], dtype=object)})
-    assert len(set(table.row_hash(missing))) == 2
+    assert len(set(row_hash(missing))) == 2
 
 
 def test_the_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
-    hashes = table.row_hash(frame([(1.5, "é", True), (float("nan"), None, False)]))
+    hashes = row_hash(frame([(1.5, "é", True), (float("nan"), None, False)]))
     assert hashes.tolist() == [7952216040457670012, 16631464965602947447]
 
 

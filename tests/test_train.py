@@ -1,5 +1,6 @@
 """The command line, from a table to a registered model; and nothing registered where it fails."""
 
+import errno
 import json
 import os
 import signal
@@ -123,12 +124,13 @@ def test_a_registered_model_predicts_the_same_in_another_process(
     estimator: str, trains: Trainer, store: mlflow.MlflowClient, tracking_uri: str
 ) -> None:
     name = f"elsewhere-{estimator}"
-    small = {"n_estimators": 20} if estimator in ("random_forest", "hist_gradient_boosting") else {}
+    small = {"n_estimators": 20} if estimator in ("random_forest", "hist_gradient_boosting", "xgboost") else {}
     done = trains(estimator=estimator, model_name=name, **small)
     assert done.code == 0, done.err
     asked = [sys.executable, "-c", PROBE, f"models:/{name}/1"]
     elsewhere = json.loads(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    here = mlflow.sklearn.load_model(f"models:/{name}/1").predict(pd.read_csv("data/diabetes.csv"))
+    frame = pd.read_csv("data/diabetes.csv").drop(columns="progression")
+    here = mlflow.pyfunc.load_model(f"models:/{name}/1").predict(frame)
     assert elsewhere == here.tolist()
 
 
@@ -234,6 +236,22 @@ def test_a_run_that_fails_while_it_registers_registers_nothing(
     assert len(done.err.splitlines()) == 2
     assert store.search_runs(["0"], max_results=1)[0].info.status == "FAILED"
     assert not store.search_registered_models("name='refused'")
+
+
+@pytest.mark.parametrize(("module", "name"), [("trainer.figures", "save"), ("mlflow.MlflowClient", "log_artifacts")])
+def test_a_full_disk_is_told_in_one_line_and_registers_nothing(
+    module: str, name: str, trains: Trainer, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"{module}.{name}", full)
+    done = trains(model_name="full")
+    assert (done.code, len(done.err.splitlines())) == (2, 2)
+    assert "No space left on device" in done.err
+    assert "free some space" in done.err or "free space" in done.err
+    assert store.search_runs(["0"], max_results=1)[0].info.status == "FAILED"
+    assert not store.search_registered_models("name='full'")
 
 
 def test_a_bug_shows_its_traceback_and_fails_the_run(

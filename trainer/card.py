@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from trainer import estimators
+
 
 def save(
     path: Path,
@@ -21,7 +23,7 @@ def save(
     ----------
     path : Path
         The ``.md`` file.
-    model : fitted Pipeline
+    model : fitted Pipeline or XGBRegressor
     sentences : mapping of str to str
         What to say, by the title of the section.
     metrics : mapping of str to float
@@ -35,7 +37,7 @@ def save(
     card = Card(model, template=None)
     for title, text in sentences.items():
         card.add(**{title: text})
-    hyperparameters = model.named_steps["estimator"].get_params()
+    hyperparameters = estimators.final(model).get_params()
     card.add_table(
         **{
             "Metrics": {"metric": list(metrics), "value": [f"{value:.6g}" for value in metrics.values()]},

@@ -4,7 +4,9 @@
 input, the settings or a server do not. Any other exception is a bug and shows its traceback.
 """
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -28,6 +30,24 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"error: {self.cause}\n  fix: {self.remedy}"
+
+
+@contextmanager
+def disk_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turn a disk that is full, or that may not be written to, into a `UserError`.
+
+    Parameters
+    ----------
+    what : str
+        What was to be done, as in "could not `what`".
+    remedy : str
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise UserError(f"could not {what}: {error.strerror}", remedy) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from trainer import moments
 from trainer.errors import UserError
+from trainer.hashing import is_number
 from trainer.parameters import AUTO, number, whole_number
-from trainer.table import is_number
 
-ESTIMATORS = ("ridge", "elasticnet", "random_forest", "hist_gradient_boosting")
+ESTIMATORS = ("ridge", "elasticnet", "random_forest", "hist_gradient_boosting", "xgboost")
+# Those that several processes can train together.
+COLLECTIVE = ("xgboost",)
 SCALINGS = ("standard", "none")
 
 # The categories of a text column that are encoded each for itself; rarer ones share a column.
@@ -26,7 +29,7 @@ TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",
 ]
 
-# Hyperparameters by estimator: the name here, the name in scikit-learn, and how its text is read.
+# Hyperparameters by estimator: the name here, the name in its library, and how its text is read.
 _Reader = Callable[[str, str], float | int]
 _alpha: _Reader = partial(number, low=0)
 _positive: _Reader = partial(number, low=0, open_low=True)
@@ -43,6 +46,11 @@ HYPERPARAMETERS: dict[str, dict[str, tuple[str, _Reader]]] = {
         "learning_rate": ("learning_rate", _positive),
         "max_depth": ("max_depth", _count),
     },
+    "xgboost": {
+        "n_estimators": ("n_estimators", _count),
+        "learning_rate": ("learning_rate", _positive),
+        "max_depth": ("max_depth", _count),
+    },
 }
 HYPERPARAMETER_NAMES = tuple(dict.fromkeys(name for own in HYPERPARAMETERS.values() for name in own))
 
@@ -56,7 +64,7 @@ class Choice:
     name : str
         One of `ESTIMATORS`.
     hyperparameters : dict
-        scikit-learn's names and values; what is left out keeps scikit-learn's default.
+        By the names of the estimator's library; what is left out keeps that library's default.
     scaling : {'standard', 'none'}
     seed : int
         `random_state`, where the estimator has one.
@@ -81,7 +89,7 @@ def read_hyperparameters(estimator: str, given: Mapping[str, str]) -> dict[str, 
     Returns
     -------
     dict
-        By scikit-learn's names.
+        By the names of the estimator's library.
 
     Raises
     ------
@@ -104,12 +112,14 @@ def read_hyperparameters(estimator: str, given: Mapping[str, str]) -> dict[str, 
 
 
 def make(chosen: Choice, features: pd.DataFrame) -> Any:
-    """Build an unfitted pipeline for a table's features.
+    """Build an unfitted model for a table's features.
 
     Numbers without missing values are standardised, or passed through untouched with ``scaling='none'``.
     Missing numbers are imputed by the median, with an indicator column, except for
     hist_gradient_boosting, which handles them itself. Text is one-hot encoded; a category that was not
     seen in training counts as a rare one.
+
+    xgboost stands alone: it takes numbers, missing ones too, as they are, and scaling would change none of its splits.
 
     Parameters
     ----------
@@ -119,9 +129,16 @@ def make(chosen: Choice, features: pd.DataFrame) -> Any:
 
     Returns
     -------
-    sklearn.pipeline.Pipeline
-        With the steps ``columns`` and ``estimator``.
+    sklearn.pipeline.Pipeline or xgboost.XGBRegressor
+        The pipeline has the steps ``columns`` and ``estimator``.
+
+    Raises
+    ------
+    UserError
+        xgboost is asked to take text.
     """
+    if chosen.name == "xgboost":
+        return _xgboost(chosen, features)
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -152,11 +169,18 @@ def make(chosen: Choice, features: pd.DataFrame) -> Any:
 
 
 def fit(model: Any, features: pd.DataFrame, target: npt.NDArray[np.float64]) -> Any:
-    """Fit a pipeline from `make` in place, on all cores, and return it ready to predict.
+    """Fit a model from `make` in place, on all cores, and return it ready to predict.
+
+    A linear model is fitted from the moments of a large table of numbers, without a copy of it.
+
 
     A forest predicts with one thread: with several, its trees are summed in the order in which the
     threads finish, and the last digit changes from call to call.
     """
+    if is_linear(model) and is_large(features) and moments.have(features):
+        return moments.fit(model, list(features.columns), moments.take(features, target)[0])
+    if not is_pipeline(model):
+        return model.fit(features, target)  # on all cores by itself
     parallel = "n_jobs" in model.named_steps["estimator"].get_params()
     if parallel:
         model.set_params(estimator__n_jobs=-1)
@@ -166,9 +190,60 @@ def fit(model: Any, features: pd.DataFrame, target: npt.NDArray[np.float64]) -> 
     return model
 
 
+def is_pipeline(model: Any) -> bool:
+    """Whether a model is one of scikit-learn's, with preprocessing in front; else it is xgboost's."""
+    return hasattr(model, "named_steps")
+
+
+def final(model: Any) -> Any:
+    """Give the estimator of a model, without what stands in front of it."""
+    return model.named_steps["estimator"] if is_pipeline(model) else model
+
+
+def is_linear(model: Any) -> bool:
+    """Whether a model is a linear one, which depends on the features' moments alone."""
+    from sklearn.linear_model import ElasticNet, Ridge
+
+    return isinstance(final(model), Ridge | ElasticNet)
+
+
+def packages(estimator: str) -> tuple[str, ...]:
+    """Name the packages that an estimator's predictions depend on."""
+    own = "xgboost-cpu" if estimator == "xgboost" else "scikit-learn"
+    return (own, "numpy", "pandas", "scipy", "skops", "mlflow")
+
+
+def is_large(features: pd.DataFrame) -> bool:
+    """Whether a table has been streamed into float32."""
+    return bool((features.dtypes == np.float32).all())
+
+
+def predict(model: Any, features: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Predict; of a large table a block of rows at a time, in float64, as a caller's rows will be."""
+    if not is_large(features):
+        return np.asarray(model.predict(features), dtype=np.float64)
+    predicted = np.empty(len(features))
+    for rows, block in moments.blocks(features):
+        predicted[rows] = model.predict(pd.DataFrame(block, columns=features.columns, copy=False))
+    return predicted
+
+
 def params(model: Any) -> dict[str, str]:
-    """Give all parameters of a pipeline's estimator as scikit-learn spells them: ``estimator__alpha``."""
-    return {f"estimator__{name}": str(value) for name, value in model.named_steps["estimator"].get_params().items()}
+    """Give all parameters of a model's estimator as its library spells them: ``estimator__alpha``."""
+    return {f"estimator__{name}": str(value) for name, value in final(model).get_params().items()}
+
+
+def _xgboost(chosen: Choice, features: pd.DataFrame) -> Any:
+    from xgboost import XGBRegressor
+
+    for name, column in features.items():
+        if column.dtype.kind not in "biuf":
+            held = "truth values of which some are missing" if is_number(column) else "text"
+            raise UserError(
+                f"xgboost takes numbers, and the column {name!r} holds {held}",
+                "turn it into numbers, leave it out with columns=..., or give estimator=hist_gradient_boosting",
+            )
+    return XGBRegressor(**chosen.hyperparameters, random_state=chosen.seed)
 
 
 def _estimator(chosen: Choice) -> Any:

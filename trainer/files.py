@@ -4,7 +4,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -50,8 +51,33 @@ class Source:
         return PurePosixPath(self.uri.replace("\\", "/").rstrip("/")).name
 
 
-def read(data: str) -> tuple[pa.Table, Source]:
-    """Read a CSV file (also gzipped), a Parquet file, or a folder of Parquet parts.
+@dataclass(frozen=True)
+class Location:
+    """Where the files of a table are.
+
+    Attributes
+    ----------
+    data : str
+        As it was given.
+    filesystem : fsspec.AbstractFileSystem
+    path : str
+        Of the file or folder, as the file system spells it.
+    parts : tuple of str
+        The file, or the parts in the folder in the order of their names.
+    """
+
+    data: str
+    filesystem: Any
+    path: str
+    parts: tuple[str, ...]
+
+    def name(self, part: str) -> str:
+        """Name a part to a person."""
+        return self.data if len(self.parts) == 1 else f"{self.data}/{PurePosixPath(part).name}"
+
+
+def locate(data: str) -> Location:
+    """Find a CSV file (also gzipped), a Parquet file, or a folder of Parquet parts.
 
     Parameters
     ----------
@@ -61,11 +87,55 @@ def read(data: str) -> tuple[pa.Table, Source]:
     Raises
     ------
     UserError
-        There is no such file, or it cannot be read as a table.
+        There is no such file, or a folder holds something else.
     """
     filesystem, path = _locate(data)
-    parts = _parts(filesystem, path, data)
-    return _read_parts(filesystem, parts, data), _describe(filesystem, path, parts, data)
+    return Location(data, filesystem, path, tuple(_parts(filesystem, path, data)))
+
+
+def read(location: Location, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a whole table.
+
+    Parameters
+    ----------
+    location : Location
+    columns : sequence of str or None
+        Those to read, all of them by default. One that is not there is left out, and the caller says so.
+
+    Raises
+    ------
+    UserError
+        It cannot be read as a table.
+    """
+    tables: list[pa.Table] = []
+    for part in location.parts:
+        name = location.name(part)
+        with opened(location, part) as stream:
+            table = _read_file(stream, name, columns)
+        if tables:
+            check_schema(location, tables[0].schema, part, table.schema)
+        tables.append(table.select(tables[0].column_names) if tables else table)
+    return pa.concat_tables(tables)
+
+
+def describe(location: Location) -> Source:
+    """Identify the content of a table by one pass over its bytes.
+
+    Raises
+    ------
+    UserError
+        The files cannot be read.
+    """
+    digests, size = [], 0
+    for part in location.parts:
+        with opened(location, part) as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            size += stream.tell()
+    if location.parts == (location.path,):
+        return Source(location.data, digests[0], size)
+    names = [PurePosixPath(part).relative_to(location.path).as_posix() for part in location.parts]
+    listing = json.dumps(list(zip(names, digests, strict=True)))
+    return Source(location.data, hashlib.sha256(listing.encode()).hexdigest(), size)
 
 
 def no_rows(data: str) -> UserError:
@@ -112,41 +182,42 @@ def _parts(filesystem: Any, path: str, data: str) -> list[str]:
     return parts
 
 
-def _describe(filesystem: Any, path: str, parts: list[str], data: str) -> Source:
-    digests, size = [], 0
-    for part in parts:
-        with filesystem.open(part, "rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-            size += stream.tell()
-    if parts == [path]:
-        return Source(data, digests[0], size)
-    names = [PurePosixPath(part).relative_to(path).as_posix() for part in parts]
-    listing = json.dumps(list(zip(names, digests, strict=True)))
-    return Source(data, hashlib.sha256(listing.encode()).hexdigest(), size)
-
-
 # -- reading them --------------------------------------------------------------------------------
 
 
-def _read_parts(filesystem: Any, parts: list[str], data: str) -> pa.Table:
-    tables: list[pa.Table] = []
-    for part in parts:
-        name = data if len(parts) == 1 else f"{data}/{PurePosixPath(part).name}"
-        try:
-            with filesystem.open(part, "rb") as stream:
-                table = _read_file(stream, name)
-        except OSError as error:  # arrow's own errors are ValueErrors, and treated below
-            raise _unreadable(name, error) from error
-        if tables and (difference := _schema_difference(tables[0].schema, table.schema)):
-            raise UserError(
-                f"the parts of {data} do not have one schema: in {PurePosixPath(part).name} {difference}",
-                "write all parts with the same columns and types",
-            )
-        tables.append(table.select(tables[0].column_names) if tables else table)
-    return pa.concat_tables(tables)
+@contextmanager
+def opened(location: Location, part: str) -> Iterator[Any]:
+    """Open a part, or say in one line why that, or reading it, is not possible."""
+    try:
+        with location.filesystem.open(part, "rb") as stream:
+            yield stream
+    except OSError as error:  # arrow's own errors are ValueErrors, and treated below
+        raise _unreadable(location.name(part), error) from error
 
 
-def _read_file(stream: IO[bytes], name: str) -> pa.Table:
+def check_schema(location: Location, first: pa.Schema, part: str, found: pa.Schema) -> None:
+    """Refuse a part that has not the columns and types of the first part.
+
+    Raises
+    ------
+    UserError
+        They differ.
+    """
+    if difference := _schema_difference(first, found):
+        raise UserError(
+            f"the parts of {location.data} do not have one schema: in {PurePosixPath(part).name} {difference}",
+            "write all parts with the same columns and types",
+        )
+
+
+def file_format(stream: IO[bytes], name: str) -> str:
+    """Tell by a file's first bytes what it is: ``parquet``, ``csv`` or ``csv.gz``.
+
+    Raises
+    ------
+    UserError
+        It is none of these.
+    """
     magic = stream.read(4)
     stream.seek(0)
     if not magic:
@@ -154,15 +225,31 @@ def _read_file(stream: IO[bytes], name: str) -> pa.Table:
     if magic == ZIP_MAGIC:
         raise UserError(f"{name} is a zip archive or an Excel file", "save the table as CSV or Parquet")
     if magic == PARQUET_MAGIC:
-        return _read_parquet(stream, name)
+        return "parquet"
     if name.endswith((".parquet", ".pq")):
         raise UserError(f"{name} is not a Parquet file", "write it again, or give it its true ending")
-    return _read_csv(stream, name, gzipped=magic.startswith(GZIP_MAGIC))
+    return "csv.gz" if magic.startswith(GZIP_MAGIC) else "csv"
 
 
-def _read_parquet(stream: IO[bytes], name: str) -> pa.Table:
+def _read_file(stream: IO[bytes], name: str, columns: Sequence[str] | None) -> pa.Table:
+    kind = file_format(stream, name)
+    if kind == "parquet":
+        with parquet_errors(name):
+            file = pa.parquet.ParquetFile(stream)
+            return file.read(columns=None if columns is None else _present(columns, file.schema_arrow.names))
+    table = _read_csv(stream, name, gzipped=kind == "csv.gz")
+    return table if columns is None else table.select(_present(columns, table.column_names))
+
+
+def _present(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return list(names) if len(set(names)) < len(names) else [name for name in names if name in columns]
+
+
+@contextmanager
+def parquet_errors(name: str) -> Iterator[None]:
+    """Say in one line that a Parquet file is damaged."""
     try:
-        return pa.parquet.ParquetFile(stream).read()
+        yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{name} cannot be read as Parquet: {_first_line(error)}",
@@ -190,22 +277,23 @@ def _read_csv(stream: IO[bytes], name: str, gzipped: bool) -> pa.Table:
 
 def _csv_error(stream: IO[bytes], name: str, gzipped: bool, error: Exception) -> UserError:
     """Say what Arrow could not read, with the number of the line, which Arrow does not know."""
+    rows, width = 0, 0
     try:
-        lines = list(_csv_lines(stream, gzipped))
+        for number, fields in _csv_lines(stream, gzipped):
+            rows += 1
+            width = width or len(fields)
+            if fields and len(fields) != width:
+                return UserError(
+                    f"line {number} of {name} has {len(fields)} fields, and the header has {width}",
+                    "mend that line; a comma inside a value needs quotes around the value",
+                )
     except UnicodeDecodeError:
         return _not_utf8(name)
     except (OSError, EOFError):
         return UserError(f"{name} is a damaged gzip file", "the file is truncated: write or copy it again")
-    if not lines:
+    if rows == 0:
         return UserError(f"{name} is empty", "give a CSV file with a header and rows")
-    width = len(lines[0][1])
-    for number, fields in lines[1:]:
-        if fields and len(fields) != width:
-            return UserError(
-                f"line {number} of {name} has {len(fields)} fields, and the header has {width}",
-                "mend that line; a comma inside a value needs quotes around the value",
-            )
-    if len(lines) == 1:
+    if rows == 1:
         return no_rows(name)
     return UserError(f"{name} cannot be read as CSV: {_first_line(error)}", "save it as CSV with commas, in UTF-8")
 

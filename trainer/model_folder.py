@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from trainer import estimators
-from trainer.table import is_number
-from trainer.verification import RECORDED_SCORING
+from trainer.hashing import is_number
+from trainer.verification import RECORDED_SCORING, model_file
 
 CONDA_YML = Path(__file__).resolve().parent.parent / "conda.yml"
 RECORDED_ROWS = 200
@@ -21,7 +21,7 @@ EXAMPLE_ROWS = 5
 def save(
     path: Path, model: Any, scored: pd.DataFrame, versions: Mapping[str, str], metadata: Mapping[str, Any]
 ) -> None:
-    """Write a fitted pipeline as an MLflow model of the sklearn flavour, in skops' format.
+    """Write a fitted model as an MLflow model: of the sklearn flavour in skops' format, or of the xgboost flavour.
 
     Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, what the model predicts for them now, and
     with which versions. It is what tells later whether the model still predicts the same. The ``MLmodel`` file holds
@@ -31,7 +31,7 @@ def save(
     ----------
     path : Path
         A folder that does not exist yet.
-    model : fitted Pipeline
+    model : fitted Pipeline or XGBRegressor
     scored : DataFrame of shape (n_rows, n_features)
         The first `RECORDED_ROWS` of them are recorded, the first `EXAMPLE_ROWS` are the input example.
     versions : mapping of str to str
@@ -39,24 +39,29 @@ def save(
     metadata : mapping
         Kept in the ``MLmodel`` file; JSON types only.
     """
-    import mlflow.sklearn
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     rows = scored.head(RECORDED_ROWS)
-    predictions = np.asarray(model.predict(rows), dtype=np.float64)
-    mlflow.sklearn.save_model(
-        model,
-        str(path),
-        conda_env=str(CONDA_YML),
-        serialization_format="skops",
-        skops_trusted_types=estimators.TRUSTED_TYPES,
-        signature=ModelSignature(
+    answers = np.asarray(model.predict(rows))
+    predictions = answers.astype(np.float64)
+    common = {
+        "conda_env": str(CONDA_YML),
+        "signature": ModelSignature(
             inputs=Schema([ColSpec(_mlflow_type(column), str(name)) for name, column in scored.items()]),
-            outputs=Schema([TensorSpec(np.dtype("float64"), (-1,))]),
+            outputs=Schema([TensorSpec(answers.dtype, (-1,))]),
         ),
-        input_example=rows.head(EXAMPLE_ROWS),
-    )
+        "input_example": rows.head(EXAMPLE_ROWS),
+    }
+    if estimators.is_pipeline(model):
+        import mlflow.sklearn
+
+        trusted = {"serialization_format": "skops", "skops_trusted_types": estimators.TRUSTED_TYPES}
+        mlflow.sklearn.save_model(model, str(path), **common, **trusted)
+    else:
+        import mlflow.xgboost
+
+        mlflow.xgboost.save_model(model, str(path), **common)
     saved = Model.load(str(path))
     recorded = {
         "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
@@ -68,7 +73,7 @@ def save(
     saved.metadata = {
         **metadata,
         "recorded_scoring_sha256": _sha256(text),
-        "model_sha256": _sha256((path / saved.flavors["python_function"]["model_path"]).read_bytes()),
+        "model_sha256": _sha256((path / model_file(saved)).read_bytes()),
     }
     saved.save(str(path / "MLmodel"))
 

@@ -1,6 +1,6 @@
 """Read a table, say what is wrong with it, split it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainer import files
+from trainer import files, stream
 from trainer.errors import UserError, nearest
+from trainer.hashing import row_hash
 
 MINIMUM_ROWS = 10
 SPLITS = ("stable", "random")
+# Rows of a large table that are handled at a time, where a copy of all would double the memory.
+BLOCK_ROWS = 32_768
+
+
+@dataclass(frozen=True)
+class About:
+    """What is worth knowing of a table once its rows are gone.
+
+    Attributes
+    ----------
+    source : files.Source
+    n_rows, n_features : int
+    types : dict of str to str, or None
+        Of a large table, by feature: int64, float64 or bool, what a caller will send again. None where the features'
+        own dtypes say it.
+    """
+
+    source: files.Source
+    n_rows: int
+    n_features: int
+    types: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -25,38 +47,92 @@ class Table:
     ----------
     features : DataFrame of shape (n_rows, n_features)
         Columns of dtype int64, float64, bool, or object (text, or booleans with missing values);
-        a missing value is ``nan``.
+        a missing value is ``nan``. Of a large table: a view of one float32 matrix.
     target : ndarray of shape (n_rows,), float64
         Complete and finite.
     keys : DataFrame of shape (n_rows, n_keys) or None
         What names the entity that a row belongs to; None where each row stands for itself.
     source : files.Source
+    large : Large or None
+        Where the table was streamed: what was noted of it on the way.
     """
 
     features: pd.DataFrame
     target: npt.NDArray[np.float64]
     keys: pd.DataFrame | None
     source: files.Source
+    large: "Large | None" = None
+
+    @property
+    def about(self) -> About:
+        """What is worth knowing of it once its rows are gone."""
+        return About(self.source, *self.features.shape, None if self.large is None else self.large.types)
+
+
+@dataclass
+class Large:
+    """What was noted of a large table while it was streamed.
+
+    Attributes
+    ----------
+    hashes : ndarray of shape (n_rows,), uint64
+        Of the rows' keys where there are any, else of the rows; `divide` lets go of them.
+    keyed : bool
+        Whether there are keys.
+    types : dict of str to str
+        As in `About`.
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    keyed: bool
+    types: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the two sides, each in the table's order.
+    """Which rows are test rows.
 
     Attributes
     ----------
-    train, test : ndarray of int
+    in_test : ndarray of shape (n_rows,), bool
     entities : ndarray of shape (n_rows,), uint64, or None
         A number an entity, where keys were given.
     """
 
-    train: npt.NDArray[np.intp]
-    test: npt.NDArray[np.intp]
+    in_test: npt.NDArray[np.bool_]
+    entities: npt.NDArray[np.uint64] | None
+
+    @property
+    def train(self) -> npt.NDArray[np.intp]:
+        """The numbers of the training rows."""
+        return np.flatnonzero(~self.in_test)
+
+    @property
+    def test(self) -> npt.NDArray[np.intp]:
+        """The numbers of the test rows."""
+        return np.flatnonzero(self.in_test)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one side, in the table's order.
+
+    Attributes
+    ----------
+    features : DataFrame of shape (n_rows, n_features)
+    target : ndarray of shape (n_rows,)
+    entities : ndarray of shape (n_rows,), uint64, or None
+    """
+
+    features: pd.DataFrame
+    target: npt.NDArray[np.float64]
     entities: npt.NDArray[np.uint64] | None
 
 
-def read(data: str, target: str, key: Sequence[str] = ()) -> Table:
+def read(data: str, target: str, key: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
     """Read a CSV file (also gzipped), a Parquet file, or a folder of Parquet parts.
+
+    A large table of numbers alone is streamed into one float32 matrix (`trainer.stream`).
 
     Parameters
     ----------
@@ -66,33 +142,60 @@ def read(data: str, target: str, key: Sequence[str] = ()) -> Table:
         The numeric column to predict.
     key : sequence of str
         Columns that name the entity of a row. They are not features.
+    columns : sequence of str or None
+        The features; by default, all columns but the target and the keys.
 
     Raises
     ------
     UserError
         The table cannot be read, or a model cannot be trained on it.
     """
-    table, source = files.read(data)
-    _check_columns(table, target, key, data)
-    features = {
-        name: _feature(table.column(name), name, data)
-        for name in table.column_names
-        if name != target and name not in key
-    }
-    if not features:
-        raise UserError(
-            f"{data} has no feature: its columns are {_listed(table.column_names)}",
-            "add at least one column besides the target and the keys",
-        )
+    location = files.locate(data)
+    if (large := _read_large(location, target, key, columns)) is not None:
+        return large
+    wanted = None if columns is None else [*columns, target, *key]
+    table = files.read(location, wanted)
+    if wanted is not None and not set(wanted) <= set(table.column_names):
+        table = files.read(location)  # so as to say which columns there are
+    features = feature_names(table.column_names, target, key, columns, data)
+    _check_rows(table.num_rows, data)
     return Table(
-        features=pd.DataFrame(features),
+        features=pd.DataFrame({name: _feature(table.column(name), name, data) for name in features}),
         target=_target(table.column(target), target, data),
         keys=pd.DataFrame({name: _key(table.column(name), name, data) for name in key}) if key else None,
-        source=source,
+        source=files.describe(location),
     )
 
 
-def split(table: Table, rule: str, test_fraction: float, seed: int) -> Split:
+def _read_large(
+    location: files.Location, target: str, key: Sequence[str], columns: Sequence[str] | None
+) -> Table | None:
+    """Stream a table, where it is large and holds numbers alone; None where it has to be read the ordinary way."""
+    try:
+        layout = stream.look(location)
+        n_columns = len(layout.schema) if columns is None else len(columns) + 1
+        if layout.rows * n_columns < stream.LARGE_VALUES:
+            return None
+        features = feature_names(layout.schema.names, target, key, columns, location.data)
+        streamed = stream.read(location, layout, features, target, key)
+    except stream.NotStreamableError:
+        return None
+    check_tally(streamed.tally, features, target, location.data)
+    return from_stream(streamed, features, bool(key), files.describe(location))
+
+
+def from_stream(streamed: stream.Streamed, features: Sequence[str], keyed: bool, source: files.Source) -> Table:
+    """Make a table of what was streamed, without a copy."""
+    frame = pd.DataFrame(streamed.matrix, columns=list(features), copy=False)
+    return Table(frame, streamed.target, None, source, Large(streamed.hashes, keyed, streamed.types))
+
+
+def as_sent(rows: pd.DataFrame, about: About) -> pd.DataFrame:
+    """Give some rows of the features in the types in which a caller will send such rows again."""
+    return rows if about.types is None else rows.astype(about.types)
+
+
+def split(table: Table, rule: str, test_fraction: float, seed: int, fewest: int = 2) -> Split:
     """Choose the test rows.
 
     Parameters
@@ -106,61 +209,88 @@ def split(table: Table, rule: str, test_fraction: float, seed: int) -> Split:
     test_fraction : float
         In (0, 1). The stable split meets it on average.
     seed : int
+    fewest : int
+        Rows that each side must have.
 
     Raises
     ------
     UserError
         A side is left without rows.
     """
-    entities = None if table.keys is None else row_hash(table.keys)
+    large = table.large
+    if large is not None:
+        entities = large.hashes if large.keyed else None
+    else:
+        entities = None if table.keys is None else row_hash(table.keys)
     if rule == "stable":
-        hashes = row_hash(table.features) if entities is None else entities
-        in_test = hashes / 2.0**64 < test_fraction
+        hashes = entities
+        if hashes is None:
+            hashes = row_hash(table.features) if large is None else large.hashes
+        in_test = np.concatenate([block / 2.0**64 < test_fraction for block in _blocks(hashes)])
     else:
         in_test = _draw(len(table.target), entities, test_fraction, seed)
-    train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
-    for side, rows in (("training", train), ("test", test)):
-        if len(rows) < 2:
+    n_test = int(in_test.sum())
+    check_sides(len(in_test) - n_test, n_test, rule, test_fraction, fewest)
+    return Split(in_test, entities)
+
+
+def divide(table: Table, sides: Split) -> tuple[Rows, Rows]:
+    """Give the training rows and the test rows.
+
+    A large table is used up: its training rows move together where they are, and only the test rows are copied.
+    """
+    if table.large is None:
+        train, test = (
+            Rows(
+                table.features.iloc[rows],
+                table.target[rows],
+                None if sides.entities is None else sides.entities[rows],
+            )
+            for rows in (sides.train, sides.test)
+        )
+        return train, test
+    table.large.hashes = table.large.hashes[:0].copy()
+    matrix, test_matrix = _take_out(table.features.to_numpy(), sides.in_test)
+    target, test_target = _take_out(table.target, sides.in_test)
+    entities, test_entities = (None, None) if sides.entities is None else _take_out(sides.entities, sides.in_test)
+    names = table.features.columns
+    return (
+        Rows(pd.DataFrame(matrix, columns=names, copy=False), target, entities),
+        Rows(pd.DataFrame(test_matrix, columns=names, copy=False), test_target, test_entities),
+    )
+
+
+def check_sides(n_train: int, n_test: int, rule: str, test_fraction: float, fewest: int = 2) -> None:
+    """Refuse a split that leaves a side without rows.
+
+    Raises
+    ------
+    UserError
+        A side has fewer than `fewest`.
+    """
+    for side, rows in (("training", n_train), ("test", n_test)):
+        if rows < fewest:
             raise UserError(
-                f"the {rule} split with test_fraction={test_fraction} leaves {len(rows)} {side} rows "
-                f"of {len(in_test)}; at least 2 are needed",
+                f"the {rule} split with test_fraction={test_fraction} leaves {rows} {side} rows "
+                f"of {n_train + n_test}; at least {fewest} are needed",
                 "give more rows (or more entities), another test_fraction, or split=random",
             )
-    return Split(train, test, entities)
 
 
-def row_hash(frame: pd.DataFrame) -> npt.NDArray[np.uint64]:
-    """Hash each row by its values alone: `pandas.util.hash_pandas_object` over float64 and text.
-
-    The order of the columns plays no part, nor does whether a number was stored as an integer, a
-    float or a boolean: a column that turns from integer to float keeps its rows' hashes.
-
-    Parameters
-    ----------
-    frame : DataFrame of shape (n_rows, n_columns)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), uint64
-    """
-    canonical = {}
-    for name, column in sorted(frame.items(), key=lambda item: str(item[0])):
-        if is_number(column):
-            values = column.to_numpy(dtype=np.float64, na_value=np.nan) + 0.0  # -0.0 becomes 0.0
-        else:
-            values = column.to_numpy(dtype=object, copy=True)
-        values[pd.isna(values)] = np.nan  # nan has many bit patterns, and text may say None
-        canonical[name] = values
-    hashes = pd.util.hash_pandas_object(pd.DataFrame(canonical, copy=False), index=False)
-    return np.asarray(hashes, dtype=np.uint64)
+def _take_out(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Copy the chosen rows, and move the others together, in place; both keep their order."""
+    taken = values[chosen]
+    end = 0
+    for block, out in zip(_blocks(values), _blocks(chosen), strict=True):
+        kept = block[~out]
+        values[end : end + len(kept)] = kept
+        end += len(kept)
+    return values[:end], taken
 
 
-def is_number(column: "pd.Series[Any]") -> bool:
-    """Whether a feature counts as a number: integers, floats and booleans, with or without missing values."""
-    if column.dtype.kind in "biuf":
-        return True
-    present = column.dropna()
-    return bool(len(present)) and isinstance(present.iloc[0], bool | np.bool_)
+def _blocks(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    for start in range(0, len(values), BLOCK_ROWS):
+        yield values[start : start + BLOCK_ROWS]
 
 
 def _draw(
@@ -187,39 +317,85 @@ def _draw(
 # -- checking it ---------------------------------------------------------------------------------
 
 
-def _check_columns(table: pa.Table, target: str, key: Sequence[str], data: str) -> None:
-    names = table.column_names
+def feature_names(
+    names: Sequence[str], target: str, key: Sequence[str], columns: Sequence[str] | None, data: str
+) -> list[str]:
+    """Check the columns by their names, and give the features.
+
+    Raises
+    ------
+    UserError
+        A column is not there, or there twice, or none is left.
+    """
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{data} has more than one column {duplicates[0]!r}", "rename or drop the duplicates")
     for number, name in enumerate(names, start=1):
-        if not name or name.startswith("__index_level_"):
+        if columns is None and (not name or name.startswith("__index_level_")):
             raise UserError(
                 f"column {number} of {data} is the row index of a notebook's DataFrame",
                 "save the table without it: to_csv(..., index=False) or to_parquet(..., index=False)",
             )
-    for role, name in [("target", target), *(("key", name) for name in key)]:
+    wanted = [("target", target), *(("key", name) for name in key), *(("columns", name) for name in columns or ())]
+    for role, name in wanted:
         if name not in names:
             separator = next((s for s in ";\t|" if len(names) == 1 and s in names[0]), None)
             raise UserError(
-                f"the {role} {name!r} is not a column of {data}{nearest(name, names)}",
+                f"the {'feature' if role == 'columns' else role} {name!r} is not a column of {data}"
+                f"{nearest(name, names)}",
                 f"the columns seem to be separated by {separator!r}: save the table with commas"
                 if separator
                 else f"give {role}=NAME with one of {_listed(names)}",
             )
     if target in key:
         raise UserError(f"{target!r} is given as target and as key", "a key names an entity: give another column")
-    if table.num_rows == 0:
-        raise files.no_rows(data)
-    if table.num_rows < MINIMUM_ROWS:
+    for name in columns or ():
+        if name == target or name in key:
+            role = "target" if name == target else "key"
+            raise UserError(
+                f"{name!r} is given as {role} and among the columns", f"the {role} is no feature: leave it out"
+            )
+    features = [name for name in names if name != target and name not in key] if columns is None else list(columns)
+    if not features:
         raise UserError(
-            f"{data} has {table.num_rows} rows; at least {MINIMUM_ROWS} are needed",
-            "give a larger table",
+            f"{data} has no feature: its columns are {_listed(names)}",
+            "add at least one column besides the target and the keys",
         )
+    return features
+
+
+def _check_rows(rows: int, data: str) -> None:
+    if rows == 0:
+        raise files.no_rows(data)
+    if rows < MINIMUM_ROWS:
+        raise UserError(f"{data} has {rows} rows; at least {MINIMUM_ROWS} are needed", "give a larger table")
+
+
+def check_tally(tally: stream.Tally, features: Sequence[str], target: str, data: str) -> None:
+    """Refuse a table by what was counted while it was streamed, as `read` does.
+
+    Raises
+    ------
+    UserError
+        A model cannot be trained on it.
+    """
+    _check_rows(tally.rows, data)
+    for number, name in enumerate([*features, target]):
+        if tally.infinite[number]:
+            raise _infinite(name, data, int(tally.infinite[number]), int(tally.first_infinite[number]))
+        if name == target and tally.missing[number]:
+            raise _target_missing(name, data, int(tally.missing[number]), int(tally.first_missing[number]))
+        if tally.missing[number] == tally.rows:
+            raise _all_missing(name, data)
+    if tally.low == tally.high:
+        raise _constant(target, data, tally.low)
+
+
+# -- one column of an ordinary table --------------------------------------------------------------
 
 
 def _feature(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
     if column.null_count == len(column):
-        raise UserError(f"all values of column {name!r} of {data} are missing", "drop the column, or fill it")
+        raise _all_missing(name, data)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -229,7 +405,7 @@ def _feature(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
         values = _floats(column)
         _check_finite(values, name, data)
         if np.isnan(values).all():
-            raise UserError(f"all values of column {name!r} of {data} are missing", "drop the column, or fill it")
+            raise _all_missing(name, data)
         return values
     if pa.types.is_boolean(kind) and column.null_count == 0:
         return np.asarray(column.to_numpy(), dtype=bool)
@@ -253,16 +429,10 @@ def _target(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[np.flo
         )
     values = _floats(column)
     if len(missing := np.flatnonzero(np.isnan(values))):
-        raise UserError(
-            f"the target {name!r} of {data} is missing in {_rows(missing)}",
-            "drop those rows, or fill them",
-        )
+        raise _target_missing(name, data, len(missing), int(missing[0]))
     _check_finite(values, name, data)
     if values.min() == values.max():
-        raise UserError(
-            f"the target {name!r} of {data} has one value only, {values[0]:g}",
-            "give a target that varies from row to row",
-        )
+        raise _constant(name, data, values[0])
     return values
 
 
@@ -270,7 +440,7 @@ def _key(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = column.to_pandas().to_numpy()
     if len(missing := np.flatnonzero(pd.isna(values))):
         raise UserError(
-            f"the key {name!r} of {data} is missing in {_rows(missing)}",
+            f"the key {name!r} of {data} is missing in {_rows(len(missing), int(missing[0]))}",
             "a row without a key belongs to no entity: drop those rows, or fill them",
         )
     return values if values.dtype.kind in "biuf" else values.astype(str).astype(object)
@@ -283,10 +453,7 @@ def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 def _check_finite(values: npt.NDArray[np.float64], name: str, data: str) -> None:
     if len(infinite := np.flatnonzero(np.isinf(values))):
-        raise UserError(
-            f"column {name!r} of {data} is infinite in {_rows(infinite)}",
-            "drop those rows, or leave the value out",
-        )
+        raise _infinite(name, data, len(infinite), int(infinite[0]))
 
 
 def _first_text(column: pa.ChunkedArray) -> str:
@@ -301,6 +468,30 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
 
 
-def _rows(numbers: npt.NDArray[np.intp]) -> str:
-    first = numbers[0] + 1
-    return f"row {first}" if len(numbers) == 1 else f"{len(numbers)} rows, the first of them row {first}"
+def _rows(count: int, first: int) -> str:
+    return f"row {first + 1}" if count == 1 else f"{count} rows, the first of them row {first + 1}"
+
+
+# -- sentences
+
+
+def _all_missing(name: str, data: str) -> UserError:
+    return UserError(f"all values of column {name!r} of {data} are missing", "drop the column, or fill it")
+
+
+def _infinite(name: str, data: str, count: int, first: int) -> UserError:
+    return UserError(
+        f"column {name!r} of {data} is infinite in {_rows(count, first)}", "drop those rows, or leave the value out"
+    )
+
+
+def _target_missing(name: str, data: str, count: int, first: int) -> UserError:
+    return UserError(
+        f"the target {name!r} of {data} is missing in {_rows(count, first)}", "drop those rows, or fill them"
+    )
+
+
+def _constant(name: str, data: str, value: float) -> UserError:
+    return UserError(
+        f"the target {name!r} of {data} has one value only, {value:g}", "give a target that varies from row to row"
+    )

@@ -13,6 +13,8 @@ import pandas as pd
 from trainer.errors import UserError
 
 RECORDED_SCORING = "recorded_scoring.json"
+# Rows that are cast and scored at a time.
+BLOCK_ROWS = 100_000
 
 # How mlflow's types are held in a DataFrame; text stays an object.
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
@@ -151,11 +153,16 @@ def predict(model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     UnusableError
         The rows cannot be cast, or the model fails on them.
     """
-    try:
-        predicted = model.predict(_cast(rows, model.metadata.get_input_schema()))
-    except Exception as error:  # as above
-        raise UnusableError(f"it cannot score these rows: {_said(error)}") from error
-    return np.asarray(predicted, dtype=np.float64).reshape(-1)
+    schema = model.metadata.get_input_schema()
+    predicted = np.empty(len(rows))
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        try:
+            answers = model.predict(_cast(rows.iloc[block], schema))
+        except Exception as error:  # as above
+            raise UnusableError(f"it cannot score these rows: {_said(error)}") from error
+        predicted[block] = np.asarray(answers, dtype=np.float64).reshape(-1)
+    return predicted
 
 
 def read_recorded(folder: Path) -> dict[str, Any]:
@@ -183,13 +190,19 @@ def read_recorded(folder: Path) -> dict[str, Any]:
             "fetch the model folder again from where it was logged",
         )
     recorded: dict[str, Any] = json.loads(text)
-    file = folder / model.flavors["python_function"]["model_path"]
+    file = folder / model_file(model)
     if hashlib.sha256(file.read_bytes()).hexdigest() != digests.get("model_sha256"):
         raise UserError(
             f"{file} is not the model that was recorded on the day of training",
             "fetch the model folder again from where it was logged",
         )
     return recorded
+
+
+def model_file(model: Any) -> str:
+    """Name the file of an MLflow model that holds the model itself; the flavours have different words for it."""
+    flavour = model.flavors["python_function"]
+    return str(flavour.get("model_path") or flavour["data"])
 
 
 def _cast(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
