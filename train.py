@@ -104,7 +104,7 @@ def train(settings: Settings) -> int:
     """One training run, from a table to a registered model; or the part of it of one process of several."""
     place = workers.place()
     if place is not None:
-        check_together(settings, place)
+        check_together(settings, place.size)
         if not place.leads:
             fit_together(settings, place)
             return 0
@@ -181,7 +181,7 @@ def evaluate(settings: Settings, fitted: Fitted, test: table.Rows) -> Outcome:
     return Outcome(fitted.model, test, predicted, metrics, importance)
 
 
-def check_together(settings: Settings, place: workers.Place) -> None:
+def check_together(settings: Settings, size: int) -> None:
     """Refuse what several processes cannot do, in each of them, before any waits for another.
 
     Raises
@@ -197,7 +197,7 @@ def check_together(settings: Settings, place: workers.Place) -> None:
     for what, refused in asked.items():
         if refused:
             raise UserError(
-                f"{place.size} processes cannot train together with {what}",
+                f"{size} processes cannot train together with {what}",
                 f"give estimator={'|'.join(estimators.COLLECTIVE)}, split=stable and cv=0, or use one process",
             )
 

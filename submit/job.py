@@ -33,7 +33,7 @@ _DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_parameters(given: Iterable[str], data: str | None) -> dict[str, str]:
+def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> dict[str, str]:
     """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as train.py does.
 
     Parameters
@@ -41,6 +41,8 @@ def read_parameters(given: Iterable[str], data: str | None) -> dict[str, str]:
     given : iterable of str
     data : str or None
         ``--data``, another way to say ``-P data=``.
+    nodes : int
+        How many nodes are to train together; not every estimator can.
 
     Returns
     -------
@@ -76,9 +78,11 @@ def read_parameters(given: Iterable[str], data: str | None) -> dict[str, str]:
                 f"the value of {name} is {'empty' if not value else repr(value)}",
                 "give a word: `auto` stands for not given, `none` for no",
             )
-    from train import read_settings  # late: it imports what trains
+    from train import check_together, read_settings  # late: it imports what trains
 
-    read_settings(defaults | changed)
+    settings = read_settings(defaults | changed)
+    if nodes > 1:
+        check_together(settings, nodes)
     return defaults | changed
 
 
@@ -213,6 +217,8 @@ class Order:
         None for that of job.yml.
     timeout : int or None
         Seconds; None for that of job.yml.
+    nodes : int
+        How many nodes train together, with one process each.
     """
 
     parameters: Mapping[str, str]
@@ -220,6 +226,7 @@ class Order:
     environment: str
     experiment: str | None
     timeout: int | None
+    nodes: int = 1
 
 
 def document(
@@ -255,6 +262,9 @@ def document(
         job["experiment_name"] = order.experiment
     if order.timeout is not None:
         job["limits"] = {"timeout": order.timeout}
+    if order.nodes > 1:
+        job["distribution"] = {"type": "pytorch", "process_count_per_instance": 1}
+        job["resources"] = {"instance_count": order.nodes}
     job["tags"] |= tags or {}
     commit, dirty = read_git()
     job["environment_variables"] |= {"GIT_COMMIT": commit, "GIT_DIRTY": dirty}

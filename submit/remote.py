@@ -63,6 +63,10 @@ _queue_timeout = click.option(
 @click.option("--size", "vm_size", metavar="NAME", help="The size of a new cluster's nodes.")
 @click.option("--max-nodes", type=click.IntRange(1), help="The most nodes of a new cluster.")
 @click.option("--low-priority", is_flag=True, help="A new cluster of nodes that are cheap and may be taken away.")
+@click.option(
+    "--nodes", default=1, show_default=True, type=click.IntRange(1),
+    help="How many nodes train one model together; with estimator=xgboost.",
+)  # fmt: skip
 @click.option("--experiment", metavar="NAME", help="The experiment to file the run under.")
 @click.option("--detach", is_flag=True, help="Send, and do not wait.")
 @_on_interrupt
@@ -157,10 +161,10 @@ def submit(options: dict[str, Any]) -> int:
 
     timeout = options["timeout"] and job.read_seconds("--timeout", options["timeout"])
     queue_timeout = job.read_seconds("--queue-timeout", options["queue_timeout"])
-    parameters = job.read_parameters(options["parameters"], options["data"])
+    parameters = job.read_parameters(options["parameters"], options["data"], options["nodes"])
     data = job.find_data(parameters[job.DATA])
     environment = places.read_environment()
-    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout)
+    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"])
     if options["dry_run"]:
         click.echo(job.to_yaml(job.document(order, ROOT, options["cluster"] or places.default_cluster())), nl=False)
         return DONE
@@ -172,6 +176,7 @@ def submit(options: dict[str, Any]) -> int:
         cluster = places.plan_cluster(
             workspace, options["cluster"], options["vm_size"], options["max_nodes"], options["low_priority"]
         )
+        places.check_nodes(cluster, options["nodes"])
         known = places.has_environment(workspace, environment)
     with tempfile.TemporaryDirectory(prefix="submit-") as scratch:
         staged = job.stage(Path(scratch) / "code")
@@ -184,6 +189,7 @@ def submit(options: dict[str, Any]) -> int:
                 ("environment", f"{environment.name}:{environment.version}{made}"),
                 ("code", f"{staged.files} files, {size(staged.bytes)}"),
                 ("data", data.text),
+                *((("nodes", f"{order.nodes}, which train one model together"),) if order.nodes > 1 else ()),
                 ("parameters", job.changes(parameters)),
             ]
         )

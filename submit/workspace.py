@@ -179,6 +179,7 @@ class Cluster:
         As compute.yml and the command line say.
     exists : bool
         Where it does, it is used as it is.
+    max_nodes : int
     text : str
         What it is, in one line.
     remarks : tuple of str
@@ -187,6 +188,7 @@ class Cluster:
 
     wanted: "AmlCompute"
     exists: bool
+    max_nodes: int
     text: str
     remarks: tuple[str, ...]
 
@@ -254,7 +256,22 @@ def plan_cluster(
     quota = _quota(workspace, vm, _tier(actual)) if vm is not None else None
     if quota is not None:
         remarks.append(quota)
-    return Cluster(wanted, found is not None, text, tuple(remarks))
+    return Cluster(wanted, found is not None, int(actual.max_instances), text, tuple(remarks))
+
+
+def check_nodes(cluster: Cluster, nodes: int) -> None:
+    """Check that a cluster can have as many nodes as a job asks for.
+
+    Raises
+    ------
+    UserError
+        It cannot: the job would wait for ever.
+    """
+    if nodes > cluster.max_nodes:
+        raise UserError(
+            f"the job asks for {nodes} nodes, and the cluster {cluster.name} has at most {cluster.max_nodes}",
+            "give fewer --nodes, or --cluster NAME and --max-nodes for a larger one",
+        )
 
 
 def _state(compute: Any) -> str:

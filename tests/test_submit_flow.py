@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -213,3 +215,22 @@ def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, wher
         assert said["code"] == http.job(standin, submitted.job)["codeId"].removeprefix("azureml:")
     else:
         assert said["name"] in ("cpu-cluster", "mlflow-trainer")
+
+
+def test_two_nodes_train_one_model(remote: Warm, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(2_000, 3)).round(1), columns=["a", "b", "c"])
+    frame.assign(y=frame["a"] * 3 + frame["b"]).to_parquet(tmp_path / "t.parquet", index=False, row_group_size=250)
+    parameters = ("estimator=xgboost", "n_estimators=10", "target=y", "model_name=together")
+    flags = [flag for parameter in parameters for flag in ("-P", parameter)]
+    done = remote("--yes", "--nodes", 2, "--data", "t.parquet", "--output-dir", "out", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^nodes +2, which train one model together$", done.stdout, re.MULTILINE)
+    name = job_name(done.stdout)
+    metric = json.loads((tmp_path / "out" / name / "metric.json").read_text())
+    assert metric["run_id"] == name
+    assert metric["rows_train"] + metric["rows_test"] == 2_000
+    assert metric["RMSE"] < metric["baseline_RMSE"] / 2
+    logs = sorted(path.name for path in (tmp_path / "out" / name / "user_logs").iterdir())
+    assert logs == ["std_log_process_0.txt", "std_log_process_1.txt"]
+    assert f"models:/together/1, from run {name}" in done.stdout

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,36 @@ def test_a_call_is_tried_again_where_that_helps_and_explained_where_not() -> Non
 
     with pytest.raises(ZeroDivisionError):
         service.call("try", bug, screen)
+
+
+def test_several_nodes_are_one_distributed_job() -> None:
+    plain = job.document(order(), ROOT, "cluster")
+    assert "distribution" not in plain
+    assert "resources" not in plain
+    together = job.document(replace(order(estimator="xgboost", cv="0"), nodes=3), ROOT, "cluster")
+    assert together["distribution"] == {"type": "pytorch", "process_count_per_instance": 1}
+    assert together["resources"] == {"instance_count": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ([], "2 processes cannot train together with estimator=ridge"),
+        (["estimator=xgboost", "split=random"], "2 processes cannot train together with split=random"),
+        (["estimator=xgboost", "cv=5"], "2 processes cannot train together with cv=5"),
+    ],
+)
+def test_what_several_nodes_cannot_do_is_told_before_anything_is_sent(given: list[str], cause: str) -> None:
+    with pytest.raises(UserError) as caught:
+        job.read_parameters(given, None, nodes=2)
+    assert caught.value.cause == cause
+    assert job.read_parameters(given, None, nodes=1)
+
+
+def test_more_nodes_than_the_cluster_has() -> None:
+    from azure.ai.ml.entities import AmlCompute
+
+    cluster = workspace.Cluster(AmlCompute(name="small"), True, 2, "", ())
+    workspace.check_nodes(cluster, 2)
+    with pytest.raises(UserError, match="asks for 3 nodes, and the cluster small has at most 2"):
+        workspace.check_nodes(cluster, 3)
