@@ -5,6 +5,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -299,9 +300,7 @@ def test_what_several_nodes_cannot_do_is_told_before_anything_is_sent(given: lis
 
 
 def test_more_nodes_than_the_cluster_has() -> None:
-    from azure.ai.ml.entities import AmlCompute
-
-    cluster = workspace.Cluster(AmlCompute(name="small"), True, 2, "", ())
+    cluster = workspace.Cluster(SimpleNamespace(name="small"), True, 2, "", ())
     workspace.check_nodes(cluster, 2)
     with pytest.raises(UserError, match="asks for 3 nodes, and the cluster small has at most 2"):
         workspace.check_nodes(cluster, 3)
