@@ -78,11 +78,11 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> d
                 f"the value of {name} is {'empty' if not value else repr(value)}",
                 "give a word: `auto` stands for not given, `none` for no",
             )
-    from train import check_together, read_settings  # late: it imports what trains
+    import train  # late: it imports what trains
 
-    settings = read_settings(defaults | changed)
+    settings = train.read_settings(defaults | changed)
     if nodes > 1:
-        check_together(settings, nodes)
+        train.check_together(settings, nodes)
     return defaults | changed
 
 

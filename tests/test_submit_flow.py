@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -205,7 +206,9 @@ def test_doctor_finds_all_well_and_says_what_is_not(
 
 @pytest.mark.parametrize("where", ["job.yml", "compute.yml", "environment.yml"])
 def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, where: str, tmp_path: Path) -> None:
-    done = standin.run(["python", str(ROOT / "tests" / "clients" / "by_hand.py"), where], cwd=tmp_path, timeout=120)
+    done = standin.run(
+        [sys.executable, str(ROOT / "tests" / "clients" / "by_hand.py"), where], cwd=tmp_path, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])
     if where == "job.yml":

@@ -217,8 +217,11 @@ def joined(own: Place) -> Iterator[Team]:
             met = True
             try:
                 yield Team(own)
-            finally:
-                collective.finalize()
+            except BaseException:
+                with suppress(XGBoostError):  # the others may have gone already, with the same error
+                    collective.finalize()
+                raise
+            collective.finalize()
             if tracker is not None:
                 tracker.wait_for(SILENCE_SECONDS)
     except (XGBoostError, gaierror) as error:
