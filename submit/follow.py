@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from submit import service
-from submit.screen import Screen, clock
+from submit.screen import Screen, clock, typed
 from submit.workspace import Workspace
 from trainer.errors import UserError
 
@@ -259,7 +259,7 @@ def _ask(screen: Screen, name: str) -> str:
     screen.say("")
     while True:
         try:
-            given = input(f"[d]etach (job {name} goes on, and costs) or [c]ancel it? ").strip().lower()
+            given = typed(f"[d]etach (job {name} goes on, and costs) or [c]ancel it? ").lower()
         except EOFError:
             return "detach"
         if given and "detach".startswith(given):

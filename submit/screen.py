@@ -1,6 +1,8 @@
 """What is shown: rich on a terminal, plain lines in a pipe."""
 
+import os
 import re
+import select
 import sys
 import threading
 import time
@@ -42,6 +44,24 @@ def size(count: int) -> str:
         return f"{count} bytes"
     power = min((len(str(count)) - 1) // 3, 4)
     return f"{count / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def typed(question: str) -> str:
+    """Ask on the terminal, and return the line that is typed.
+
+    Unlike `input`, which keeps an interruption between its prompt and its read waiting until Enter is pressed.
+
+    Raises
+    ------
+    EOFError
+        There is nothing more to read.
+    """
+    print(question, end="", flush=True)
+    while os.name == "posix" and not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass  # a signal is heard after each wait
+    if not (line := sys.stdin.readline()):
+        raise EOFError
+    return line.strip()
 
 
 class Screen:

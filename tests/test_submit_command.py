@@ -167,16 +167,14 @@ def test_an_interruption_cancels_where_it_was_told_to(standin: StandIn, endless:
 
 
 class Terminal:
-    """`submit/remote.py` on a terminal, with somebody who types."""
+    """A program on a terminal, with somebody who types."""
 
-    def __init__(self, standin: StandIn, *arguments: object, project: Path, cwd: Path) -> None:
+    def __init__(self, line: list[str], environ: dict[str, str], cwd: Path) -> None:
         self.text = ""
-        line = command(*arguments, project=project)
-        environ = standin.process_environ() | {"TERM": "xterm", "COLUMNS": "200"}
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             os.chdir(cwd)
-            os.execve(line[0], line, environ)
+            os.execve(line[0], line, environ | {"TERM": "xterm", "COLUMNS": "200"})
 
     def until(self, pattern: str, seconds: float = 60) -> None:
         """Read until something is on the screen."""
@@ -190,24 +188,31 @@ class Terminal:
         """Type."""
         os.write(self.descriptor, text.encode())
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Read the rest, and return the exit code."""
-        while True:
-            try:
-                data = os.read(self.descriptor, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            self.text += data.decode(errors="replace")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if select.select([self.descriptor], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self.descriptor, 65536)
+                except OSError:  # nobody holds the other end any more
+                    break
+                self.text += data.decode(errors="replace")
+        else:
+            os.kill(self.pid, signal.SIGKILL)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def on_terminal(standin: StandIn, *arguments: object, project: Path, cwd: Path) -> Terminal:
+    """Start `submit/remote.py` on a terminal."""
+    return Terminal(command(*arguments, project=project), standin.process_environ(), cwd)
 
 
 def test_on_a_terminal_it_asks_before_it_sends_and_when_it_is_interrupted(
     standin: StandIn, endless: Path, tmp_path: Path
 ) -> None:
-    terminal = Terminal(standin, project=endless, cwd=tmp_path)
+    terminal = on_terminal(standin, project=endless, cwd=tmp_path)
     terminal.until(r"Send it\? \[Y/n\]")
     terminal.type("y\n")
     terminal.until(r"\| line 0 of the log")
@@ -219,10 +224,33 @@ def test_on_a_terminal_it_asks_before_it_sends_and_when_it_is_interrupted(
     assert http.job(standin, name)["status"] == "Canceled"
 
 
+def test_an_interruption_is_heard_as_soon_as_the_question_is_on_the_screen(tmp_path: Path) -> None:
+    asking = (
+        "import os\nfrom submit.follow import interruptible\nfrom submit.screen import typed\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"  # the two ends take turns, as on a busy machine
+        "with interruptible():\n"
+        "    for number in range(300):\n"
+        "        try:\n            typed(f'question {number}?')\n"
+        "        except KeyboardInterrupt:\n            print(f'heard {number}!')\n"
+    )
+    mine = os.sched_getaffinity(0)
+    terminal = Terminal([sys.executable, "-c", asking], {"PYTHONPATH": str(ROOT)}, tmp_path)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        for number in range(300):
+            terminal.until(rf"question {number}\?")
+            terminal.type("\x03")
+            terminal.until(f"heard {number}!", seconds=5)
+    finally:
+        os.sched_setaffinity(0, mine)
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.wait()
+
+
 def test_a_second_interruption_detaches_and_no_is_no(
     remote: Warm, standin: StandIn, endless: Path, tmp_path: Path
 ) -> None:
-    terminal = Terminal(standin, "--yes", project=endless, cwd=tmp_path)
+    terminal = on_terminal(standin, "--yes", project=endless, cwd=tmp_path)
     terminal.until(r"\| line 0 of the log")
     terminal.type("\x03")
     terminal.until(r"\[c\]ancel it\?")
@@ -234,7 +262,7 @@ def test_a_second_interruption_detaches_and_no_is_no(
     assert remote("cancel", name, cwd=tmp_path).returncode == 0
 
     before = len(standin.requests)
-    terminal = Terminal(standin, project=endless, cwd=tmp_path)
+    terminal = on_terminal(standin, project=endless, cwd=tmp_path)
     terminal.until(r"Send it\? \[Y/n\]")
     terminal.type("n\n")
     assert terminal.wait() == 1
