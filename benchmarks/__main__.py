@@ -11,7 +11,6 @@ of work take turns, and the table shows medians. On a shared machine, the ratios
 import argparse
 import os
 import platform
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,12 +74,10 @@ def several(folder: Path, quick: bool) -> Iterator[Case]:
     path = data.write(folder / f"wide-{rows}.parquet", rows, features=20)
     words = train(data=path, target="y", estimator="xgboost", cv=0, n_estimators=trees)
     work = f"{rows:.0e} rows x 20, xgboost, {trees} trees".replace("e+0", "e")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": one.getsockname()[1], "WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": measure.PORT, "WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
     both = tuple(python(*words, **place, RANK=rank) for rank in range(2))
-    yield Case(work, "2 processes x 1 thread", both, 900, 1)
-    yield Case(work, "1 process x 1 thread", (python(*words, OMP_NUM_THREADS=1),), 900, 1)
+    yield Case(work, "2 processes x 1 thread", both, 900)
+    yield Case(work, "1 process x 1 thread", (python(*words, OMP_NUM_THREADS=1),), 900)
 
 
 def main() -> int:

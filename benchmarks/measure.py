@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from time import monotonic
 
 # Stands in a command for a word that is another one each time.
 FRESH = "FRESH"
+# Stands in an environment for a port that is free.
+PORT = "FREE_PORT"
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,16 @@ def run(case: Case, folder: Path, environment: Mapping[str, str]) -> Cost:
         A command failed.
     """
     fresh = os.urandom(4).hex()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
     started = monotonic()
     with open(folder / "said.txt", "w+") as said:
         processes = [
             subprocess.Popen(
                 [word.replace(FRESH, fresh) for word in command],
                 cwd=folder,
-                env=os.environ | dict(environment) | dict(own),
+                env=os.environ | dict(environment) | {name: text.replace(PORT, port) for name, text in own},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

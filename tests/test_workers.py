@@ -232,3 +232,21 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
         workers.joined(workers.Place(1, 2, "127.0.0.1", free_port())),
     ):
         pass
+
+
+def test_the_port_of_process_0_is_taken() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+        with (
+            pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{port}: Address already in use"),
+            workers.joined(workers.Place(0, 2, "127.0.0.1", port)),
+        ):
+            pass
+
+
+def test_process_0_listens_everywhere_where_its_address_is_not_its_own() -> None:
+    tracker = workers._tracker(workers.Place(0, 2, "192.0.2.1", free_port()), "192.0.2.1")
+    assert tracker.worker_args()["dmlc_tracker_uri"] == "0.0.0.0"
+    workers._free(tracker)

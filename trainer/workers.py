@@ -6,13 +6,14 @@ rank 0 alone speaks to MLflow.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from socket import gaierror, gethostbyname
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from trainer.errors import UserError
 # apart, and shares are read at different speeds. A process that ends is noticed at once, by its closed sockets.
 JOIN_SECONDS = 300
 SILENCE_SECONDS = 300
-# Tries to connect, with pauses of 2, 4, 6, ... seconds. XGBoost makes them again to tell a lost process 0 that another
-# one is lost, so they must be few; to wait for process 0 at the start, they are repeated.
-RETRIES = 2
+# XGBoost's own tries to connect come with pauses that grow, and it makes them again to report the loss of process 0 to
+# process 0. So it gets one, and to wait for process 0 at the start it is asked again.
+RETRIES = 1
+PAUSE_SECONDS = 0.5
 # Of an error that one process tells the others.
 MESSAGE_BYTES = 4096
 
@@ -251,6 +253,7 @@ def _meet(own: Place, address: str) -> None:
         except XGBoostError:
             if own.leads or monotonic() > deadline:
                 raise
+            sleep(PAUSE_SECONDS)
         else:
             return
 
@@ -262,15 +265,18 @@ def _tracker(own: Place, address: str) -> Any:
 
     hosts = [address] if ip_address(address).is_loopback else [address, "0.0.0.0"]
     for host in hosts:
-        tracker = RabitTracker(own.size, host, own.port, sortby="task", timeout=JOIN_SECONDS)
         try:
+            tracker = RabitTracker(own.size, host, own.port, sortby="task", timeout=JOIN_SECONDS)
             tracker.start()
+        except XGBoostError as error:
+            reason = str(error)
+        else:
             return tracker
-        except XGBoostError:
-            _free(tracker)
-            if host == hosts[-1]:
-                raise
-    raise AssertionError("no address")
+    why = re.search("system error:(.+)", reason)
+    raise UserError(
+        f"{own} cannot listen at {address}:{own.port}{f': {why[1]}' if why else ''}",
+        "give all of them another MASTER_PORT, one that is free; one that was in use is free again after a minute",
+    )
 
 
 def _free(tracker: Any) -> None:
