@@ -14,9 +14,11 @@ import os
 # Most of a small run is the import of libraries. The collector would walk through their objects again
 # and again to find all of them in use; OpenBLAS lets its idle threads spin for 2**26 cycles after each
 # product; skops searches every module that is loaded by then; and imports that start from a shallow
-# stack are cheaper. Together that is two fifths of the run.
+# stack are cheaper. Together that is two fifths of the run. On a large table, pyarrow's own allocator
+# keeps tens of megabytes that it does not need.
 gc.set_threshold(1_000_000, 50, 50)
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 import sklearn  # noqa: F401  # isort: skip
 import skops.io  # noqa: F401  # isort: skip
