@@ -36,6 +36,7 @@ from typing import Any
 
 from trainer import (
     card,
+    challenge,
     champion,
     command_line,
     estimators,
@@ -46,7 +47,6 @@ from trainer import (
     registry,
     table,
     tracking,
-    verification,
     workers,
 )
 from trainer.errors import UserError, disk_errors
@@ -79,7 +79,6 @@ PROMOTIONS = ("earned", "never")
 
 # An Azure Machine Learning workspace lists artifacts by prefix: no name may begin with another.
 MODELS = "models"
-FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -114,20 +113,10 @@ def train(settings: Settings) -> int:
             fit_together(settings, place)
             return 0
     _echo_changes(settings.given)
-    with tracking.start_run(settings.given) as run, TemporaryDirectory() as scratch:
+    with tracking.start_run(settings.given) as run:
         data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
-        facts = describe(run, settings, data, outcome)
-        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
-            write_artifacts(Path(scratch), settings, data, outcome, facts)
-
-        tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
-        tracking.log_dataset(run, data.source, data.n_rows, data.n_features)
-        tracking.log_folder(run, Path(scratch))
-        version = verdict = None
-        if settings.model_name is not None:
-            with registry.registered(run, settings.model_name, MODELS, facts.version_tags) as version:
-                verdict = challenge(run, settings.model_name, version, settings, outcome, facts)
-    _report(settings, data, outcome, run, version, verdict)
+        version, verdict = store(run, settings, data, outcome)
+    report(settings, data, outcome, run, version, verdict)
     return 0
 
 
@@ -235,6 +224,35 @@ def fit_together(settings: Settings, place: workers.Place) -> tuple[table.About,
     return data, Outcome(model, test, predicted, metrics, importance)
 
 
+def store(
+    run: tracking.Run, settings: Settings, data: table.About, outcome: Outcome
+) -> tuple[str | None, champion.Verdict | None]:
+    """Log the model with all that belongs to it, register it, and let it challenge the champion.
+
+    Returns
+    -------
+    str or None
+        The version; None with ``model_name=none``.
+    Verdict or None
+        What came of the challenge.
+    """
+    facts = describe(run, settings, data, outcome)
+    with TemporaryDirectory() as scratch:
+        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
+            write_artifacts(Path(scratch), settings, data, outcome, facts)
+        tracking.log(run, params=estimators.params(outcome.model), metrics=outcome.metrics, tags=facts.tags)
+        tracking.log_dataset(run, data.source, data.n_rows, data.n_features)
+        tracking.log_folder(run, Path(scratch))
+    if settings.model_name is None:
+        return None, None
+    with registry.registered(run, settings.model_name, MODELS, facts.version_tags) as version:
+        candidate = challenge.Candidate(
+            settings.model_name, version, facts.version_tags, outcome.test, outcome.predicted
+        )
+        verdict = challenge.challenge(run, candidate, settings.seed, promotes=settings.promote == "earned")
+    return version, verdict
+
+
 @dataclass(frozen=True)
 class Facts:
     """Where a model comes from: the run, the data, the code, the versions of what computed it."""
@@ -273,60 +291,13 @@ def describe(run: tracking.Run, settings: Settings, data: table.About, outcome: 
     return Facts(run.id, lineage, versions, version_tags)
 
 
-def challenge(
-    run: tracking.Run, name: str, version: str, settings: Settings, outcome: Outcome, facts: Facts
-) -> champion.Verdict:
-    """Compare a registered version with the champion on the same test rows; crown it where it has earned that."""
-    late = registry.turn(run.client, name, version)
-    reigning = registry.champion(run.client, name)
-    if late:
-        verdict = champion.Verdict(False, f"version {version} was not compared: {late}")
-    elif reigning is None:
-        verdict = champion.Verdict(True, f"version {version} is the first champion")
-    else:
-        verdict = compare(run, name, version, reigning, settings, outcome, facts)
-    if verdict.promoted and settings.promote == "earned":
-        registry.crown(run.client, name, version)
-    elif verdict.promoted:
-        verdict = champion.Verdict(False, f"{verdict.sentence} (not done: promote=never)", verdict.gain)
-    tracking.log(
-        run,
-        metrics=verdict.gain.metrics if verdict.gain else {},
-        tags={registry.VERDICT: verdict.sentence},
-    )
-    registry.conclude(run.client, name, version, verdict.sentence)
-    return verdict
-
-
-def compare(
-    run: tracking.Run, name: str, version: str, reigning: Any, settings: Settings, outcome: Outcome, facts: Facts
-) -> champion.Verdict:
-    """Score the test rows with the champion too, where that is fair, and log the comparison."""
-    theirs = f"version {version} cannot be compared with the champion, version {reigning.version}, which stays"
-    try:
-        with registry.fetched(f"models:/{name}/{reigning.version}") as folder:
-            model = verification.load(folder)
-        own, its = list(outcome.test.features.columns), verification.feature_names(model)
-        if reason := champion.unfair(facts.version_tags, reigning.tags, own, its):
-            return champion.Verdict(False, f"{theirs}: {reason}")
-        by_champion = verification.predict(model, outcome.test.features)
-    except verification.UnusableError as error:
-        return champion.Verdict(False, f"{theirs}: {error}")
-    gain = champion.measure(outcome.test.target, by_champion, outcome.predicted, outcome.test.entities, settings.seed)
-    with TemporaryDirectory() as scratch:
-        picture = Path(scratch) / FIGURES / "against_champion.png"
-        picture.parent.mkdir()
-        title = f"version {version} against the champion, version {reigning.version}"
-        figures.save_comparison(picture, outcome.test.target, by_champion, outcome.predicted, title)
-        tracking.log_folder(run, Path(scratch))
-    return champion.judge(version, str(reigning.version), gain)
-
-
 def write_artifacts(folder: Path, settings: Settings, data: table.About, outcome: Outcome, facts: Facts) -> None:
     """Write all artifacts of the run: metric.json, models/, figures/, model_card.md."""
-    (folder / FIGURES).mkdir()
+    (folder / figures.FOLDER).mkdir()
     title = f"{settings.chosen.name} on {data.source.name}, {len(outcome.test.target)} test rows"
-    figures.save(folder / FIGURES, settings.target, outcome.test.target, outcome.predicted, outcome.importance, title)
+    figures.save(
+        folder / figures.FOLDER, settings.target, outcome.test.target, outcome.predicted, outcome.importance, title
+    )
     model_folder.save(
         folder / MODELS,
         outcome.model,
@@ -413,7 +384,7 @@ def _echo_changes(given: dict[str, str]) -> None:
     print("parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults")
 
 
-def _report(
+def report(
     settings: Settings,
     data: table.About,
     outcome: Outcome,
@@ -421,6 +392,7 @@ def _report(
     version: str | None,
     verdict: champion.Verdict | None,
 ) -> None:
+    """Print how good the model is, and where it is."""
     m = outcome.metrics
     rows = f"{m['rows_train']} training + {m['rows_test']} test rows"
     print(f"data        {data.source.name}: {rows}, {data.n_features} features, {settings.split} split")

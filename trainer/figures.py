@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+# Among a run's artifacts.
+FOLDER = "figures"
 # A scatter of more points than this is a blot that takes seconds to draw.
 POINTS = 2_000
 # The bars that a reader can tell apart.
