@@ -1,8 +1,11 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
-.PHONY: train ui verify champion rehearse test lint format lock bench
+.PHONY: train sweep ui verify champion rehearse test lint format lock bench
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
+
+sweep: ## a search for hyperparameters, as submit/sweep.yml says: make sweep ARGS="-P data=sales.parquet"
+	uv run mlflow run . -e sweep --env-manager local $(ARGS)
 
 ui: ## look at runs and registered models: http://127.0.0.1:5000
 	uv run mlflow ui

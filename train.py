@@ -32,7 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 from trainer import (
     card,
@@ -112,7 +112,7 @@ def train(settings: Settings) -> int:
         if not place.leads:
             fit_together(settings, place)
             return 0
-    _echo_changes(settings.given)
+    echo_changes(settings.given, PARAMETERS)
     with tracking.start_run(settings.given) as run:
         data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
         version, verdict = store(run, settings, data, outcome)
@@ -378,8 +378,9 @@ def read_settings(given: dict[str, str]) -> Settings:
     )
 
 
-def _echo_changes(given: dict[str, str]) -> None:
-    defaults = {name: default for name, (default, _) in PARAMETERS.items()}
+def echo_changes(given: dict[str, str], parameters: command_line.Parameters) -> None:
+    """Print the parameters that differ from their defaults."""
+    defaults = {name: default for name, (default, _) in parameters.items()}
     changed = {name: text for name, text in given.items() if text != defaults[name]}
     print("parameters ", ", ".join(f"{k}={v} (not {defaults[k]})" for k, v in changed.items()) or "all defaults")
 
@@ -408,7 +409,11 @@ def report(
     print(f"look at it  {tracking.where_to_look(run)}")
 
 
-if __name__ == "__main__":
-    exit_code = main()
-    gc.freeze()  # or else the interpreter looks for garbage once more before it throws everything away
+def leave(exit_code: int) -> NoReturn:
+    """End the process; without the last look for garbage before everything is thrown away."""
+    gc.freeze()
     sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -51,6 +51,9 @@ def small() -> Iterator[Case]:
     peer = python(*local, PEERS, "-P", f"data={DIABETES}", "-P", f"target={target}")
     yield Case(work, "`log_model` script", (peer,))
     work = f"{TRIALS} trials"
+    own = (f"--data={DIABETES}", f"--search={ROOT / 'submit' / 'sweep.yml'}", f"--model-name=bench-{measure.FRESH}")
+    sweep = python(ROOT / "sweep.py", *own)
+    yield Case(work, "`python sweep.py`", (sweep,))
     yield Case(
         work, "one nested `mlflow run` a trial", (python(PEERS / "nested.py", DIABETES, target, TRIALS),), 600, 1
     )

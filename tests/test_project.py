@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import champion
+import sweep
 import train
 import verify
 from tests.conftest import ROOT
@@ -16,7 +17,7 @@ from tools.conda_yml import conda_yml
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 
 
-SCRIPTS = {"main": train, "verify": verify, "champion": champion}
+SCRIPTS = {"main": train, "sweep": sweep, "verify": verify, "champion": champion}
 
 
 def test_every_entry_point_has_a_script() -> None:
@@ -76,7 +77,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_readme_lists_every_parameter_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| ", README, re.MULTILINE)
-    both = train.PARAMETERS | verify.PARAMETERS
+    both = sweep.PARAMETERS | train.PARAMETERS | verify.PARAMETERS
     assert dict(rows) == {name: default for name, (default, _) in both.items()}
 
 

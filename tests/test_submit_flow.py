@@ -204,7 +204,7 @@ def test_doctor_finds_all_well_and_says_what_is_not(
     assert "fix" in gpu.stdout
 
 
-@pytest.mark.parametrize("where", ["job.yml", "compute.yml", "environment.yml"])
+@pytest.mark.parametrize("where", ["job.yml", "sweep.yml", "compute.yml", "environment.yml"])
 def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, where: str, tmp_path: Path) -> None:
     done = standin.run(
         [sys.executable, str(ROOT / "tests" / "clients" / "by_hand.py"), where], cwd=tmp_path, timeout=120
@@ -216,6 +216,13 @@ def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, wher
         assert "rmse        48.0518" in http.log(standin, said["name"])
         # the same files as the staged folder, so the same code
         assert said["code"] == http.job(standin, submitted.job)["codeId"].removeprefix("azureml:")
+    elif where == "sweep.yml":
+        assert http.wait(standin, said["name"], seconds=90) == "Completed", http.log(standin, f"{said['name']}_0")
+        best = http.job(standin, said["name"])["properties"]
+        trial = http.run(standin, best["best_child_run_id"])["data"]
+        metrics = {metric["key"]: metric["value"] for metric in trial["metrics"]}
+        assert metrics["cv_rmse_mean"] == float(best["score"])
+        assert {param["key"]: param["value"] for param in trial["params"]}["model_name"] == "none"
     else:
         assert said["name"] in ("cpu-cluster", "mlflow-trainer")
 

@@ -66,7 +66,7 @@ class Git:
 
 
 @contextmanager
-def start_run(params: Mapping[str, str]) -> Iterator[Run]:
+def start_run(params: Mapping[str, str], source: str = SOURCE) -> Iterator[Run]:
     """Open a run, or continue the one that `mlflow run` or Azure Machine Learning has opened.
 
     It ends FINISHED, or FAILED where the block raises, SystemExit and KeyboardInterrupt included.
@@ -75,6 +75,8 @@ def start_run(params: Mapping[str, str]) -> Iterator[Run]:
     ----------
     params : mapping of str to str
         Logged in this spelling, except where the run has them already.
+    source : str
+        The script, for the run's tag ``mlflow.source.name``.
 
     Raises
     ------
@@ -102,9 +104,39 @@ def start_run(params: Mapping[str, str]) -> Iterator[Run]:
         log(
             run,
             params={name: text for name, text in params.items() if name not in known},
-            tags={"mlflow.source.name": SOURCE} if _is_local(active.data.tags) else {},
+            tags={"mlflow.source.name": source} if _is_local(active.data.tags) else {},
         )
         yield run
+
+
+@contextmanager
+def child_run(parent: Run, name: str, params: Mapping[str, str]) -> Iterator[Run]:
+    """Open a run below another one; it ends as `start_run` ends one.
+
+    Parameters
+    ----------
+    parent : Run
+    name : str
+    params : mapping of str to str
+
+    Raises
+    ------
+    UserError
+        The tracking server refused.
+    """
+    client = parent.client
+    tags = {"mlflow.parentRunId": parent.id}
+    with said_to_server("open a run"):
+        info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
+    child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
+    status = "FAILED"
+    try:
+        log(child, params=params)
+        yield child
+        status = "FINISHED"
+    finally:
+        with said_to_server("end a run"):
+            client.set_terminated(child.id, status)
 
 
 def log(

@@ -24,6 +24,10 @@ def main(name: str) -> None:
     if name == "job.yml":
         sent = client.jobs.create_or_update(load_job(HERE / name))
         said = {"name": sent.name, "code": str(sent.code)}
+    elif name == "sweep.yml":
+        sweep = load_job(HERE / name, params_override=[{"limits.max_total_trials": 2}])
+        sent = client.jobs.create_or_update(sweep)
+        said = {"name": sent.name, "trials": sent.limits.max_total_trials}
     elif name == "compute.yml":
         said = {"name": client.compute.begin_create_or_update(load_compute(HERE / name)).result().name}
     else:

@@ -1,0 +1,89 @@
+"""Search for the hyperparameters of a model: one parent run, one child run a trial, and the best model registered.
+
+    python sweep.py                                                      # submit/sweep.yml, on the shipped table
+    python sweep.py --search mine.yml --estimator random_forest --data sales.parquet --target revenue
+    mlflow run . -e sweep --env-manager local
+
+The table is read once, and all trials run in this process. They are compared by cross-validation on the training
+rows; then the best one is trained, measured on the test rows, logged and registered as `train.py` does it. The search
+space is that of an Azure Machine Learning sweep job, which runs its trials as jobs of a cluster.
+"""
+
+import train  # isort: skip  # first, to start fast
+
+from collections.abc import Sequence
+from math import isnan
+
+from trainer import command_line, estimators, evaluation, search, table, tracking, workers
+from trainer.errors import UserError
+from trainer.parameters import AUTO
+
+PARAMETERS = {
+    "search": ("submit/sweep.yml", "the search space, sampling and number of trials: a sweep job in YAML"),
+    **{name: meant for name, meant in train.PARAMETERS.items() if name not in estimators.HYPERPARAMETER_NAMES},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 2 for what the user can mend."""
+    return command_line.run(__doc__ or "", PARAMETERS, sweep, arguments)
+
+
+def sweep(given: dict[str, str]) -> int:
+    """One search, from a table to the registered model of its best trial."""
+    if workers.place() is not None:
+        raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
+    space = search.read(given["search"])
+    trials = [read_trial(given, hyperparameters) for hyperparameters in space.trials()]
+    train.echo_changes(given, PARAMETERS)
+    print(f"search      {len(trials)} trials of {trials[0].chosen.name}: {space}, as {given['search']} says")
+    with tracking.start_run(given, source="sweep.py") as run:
+        data, training, test = train.prepare(trials[0])
+        scores = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
+        best = min(range(len(scores)), key=lambda number: (isnan(scores[number]), scores[number]))
+        print(f"best        trial {best + 1}; now on the test rows:")
+        outcome = train.evaluate(trials[best], train.fit(trials[best], training), test)
+        tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
+        version, verdict = train.store(run, trials[best], data, outcome)
+    train.report(trials[best], data, outcome, run, version, verdict)
+    return 0
+
+
+def read_trial(given: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
+    """Check the parameters of a trial before anything else happens.
+
+    Raises
+    ------
+    UserError
+        One of them cannot be used, or there is nothing to compare trials by.
+    """
+    defaults = {name: default for name, (default, _) in train.PARAMETERS.items()}
+    own = {name: text for name, text in given.items() if name in defaults}
+    settings = train.read_settings(defaults | own | hyperparameters)
+    if settings.cv == 0:
+        raise _no_folds("cv=0")
+    return settings
+
+
+def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> float:
+    """Cross-validate the model of a trial, and log it as a child run."""
+    own = {name: trial.given[name] for name in estimators.HYPERPARAMETER_NAMES if trial.given[name] != AUTO}
+    with tracking.child_run(run, f"trial {number}", own) as child:
+        model = estimators.make(trial.chosen, training.features)
+        metrics = evaluation.cross_validate(
+            model, training.features, training.target, training.entities, trial.cv, trial.seed
+        )
+        if not metrics:
+            raise _no_folds(f"cv=auto makes none of {len(training.target)} rows")
+        tracking.log(child, metrics=metrics)
+    shown = " ".join(f"{name}={text}" for name, text in own.items())
+    print(f"trial {number:<5} cv rmse {metrics['cv_rmse_mean']:.4f} +- {metrics['cv_rmse_std']:.4f}  {shown}")
+    return metrics["cv_rmse_mean"]
+
+
+def _no_folds(why: str) -> UserError:
+    return UserError(f"trials are compared by cross-validation, and {why}", f"give cv={evaluation.CV_FOLDS}, say")
+
+
+if __name__ == "__main__":
+    train.leave(main())

@@ -1,0 +1,158 @@
+"""A search space as Azure Machine Learning's sweep jobs write it, and the trials that are drawn from it here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer import estimators
+from trainer.errors import UserError, nearest
+from trainer.parameters import whole_number
+
+# What trials are compared by: never by the test rows, which are to say afterwards how good the chosen one is.
+OBJECTIVE = {"goal": "minimize", "primary_metric": "cv_rmse_mean"}
+SAMPLINGS = ("random", "grid")
+DISTRIBUTIONS = ("choice", "uniform", "loguniform")
+MOST_TRIALS = 1_000
+NAMES = ", ".join(estimators.HYPERPARAMETER_NAMES)
+# Of a number that is drawn: it is used as it is spelled.
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, how, and for how long.
+
+    Attributes
+    ----------
+    space : dict
+        By hyperparameter: a list of values, or a distribution of `scipy.stats`.
+    sampling : {'random', 'grid'}
+    seed : int
+        Of the random sampling.
+    n_trials : int
+        At most; a space of choices may have fewer combinations.
+    """
+
+    space: dict[str, Any]
+    sampling: str
+    seed: int
+    n_trials: int
+
+    def __str__(self) -> str:
+        how = f"random, seed {self.seed}" if self.sampling == "random" else self.sampling
+        return f"{' and '.join(self.space)} ({how})"
+
+    def trials(self) -> list[dict[str, str]]:
+        """Draw the hyperparameters of each trial, spelled as on a command line.
+
+        By `sklearn.model_selection.ParameterSampler` or `ParameterGrid`; the service draws others from the same space.
+        """
+        from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+        n_trials = self.n_trials
+        if all(isinstance(values, list) for values in self.space.values()):
+            n_trials = min(n_trials, len(ParameterGrid(self.space)))
+        grid = self.sampling == "grid"
+        points = ParameterGrid(self.space) if grid else ParameterSampler(self.space, n_trials, random_state=self.seed)
+        return [{name: _spelled(point[name]) for name in self.space} for point in islice(points, n_trials)]
+
+
+def _spelled(value: Any) -> str:
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+
+
+def read(path: str) -> Search:
+    """Read the search space, the sampling and the limits of a sweep job.
+
+    Parameters
+    ----------
+    path : str
+        YAML; https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-sweep says what it holds.
+
+    Raises
+    ------
+    UserError
+        It is no sweep job, or asks for what only the service can do.
+    """
+    document = _document(path)
+    space = {name: _distribution(path, name, spec) for name, spec in _mapping(path, document, "search_space").items()}
+    if not space:
+        raise _wrong(path, "has nothing in its search_space", f"search one of {NAMES}")
+    given = document.get("sampling_algorithm", "random")
+    algorithm = given if isinstance(given, dict) else {"type": given}
+    sampling = str(algorithm.get("type", "random")).lower()
+    if sampling not in SAMPLINGS:
+        raise _wrong(path, f"samples by {sampling!r}, which is not done here", f"give {' or '.join(SAMPLINGS)}")
+    if sampling == "grid" and not all(isinstance(values, list) for values in space.values()):
+        raise _wrong(
+            path, "asks for a grid of a distribution", "give each hyperparameter a choice, or sample at random"
+        )
+    objective = {key: str(text).lower() for key, text in _mapping(path, document, "objective").items()}
+    if objective != OBJECTIVE:
+        raise _wrong(
+            path,
+            f"has the objective {objective}, and here trials are compared by cross-validation",
+            f"give goal: {OBJECTIVE['goal']}, primary_metric: {OBJECTIVE['primary_metric']}; the test rows stay unseen",
+        )
+    limits = _mapping(path, document, "limits")
+    n_trials = whole_number("max_total_trials", str(limits.get("max_total_trials", "")), low=1, high=MOST_TRIALS)
+    seed = whole_number("the seed of sampling_algorithm", str(algorithm.get("seed", 0)), low=0, high=2**32 - 1)
+    return Search(space, sampling, seed, n_trials)
+
+
+def _document(path: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "give search=FILE, a sweep job in YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise _wrong(path, f"is no YAML{line}", "mend it, or begin with a copy of submit/sweep.yml") from error
+    if not isinstance(document, dict) or document.get("type") != "sweep":
+        raise _wrong(path, "is no sweep job", "begin with a copy of submit/sweep.yml")
+    return document
+
+
+def _mapping(path: str, document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key)
+    if not isinstance(found, dict):
+        raise _wrong(path, f"has no {key}", "begin with a copy of submit/sweep.yml")
+    return found
+
+
+def _distribution(path: str, name: str, spec: Any) -> Any:
+    known = estimators.HYPERPARAMETER_NAMES
+    if name not in known:
+        raise _wrong(path, f"searches {name!r}{nearest(name, known)}", f"search one of {NAMES}")
+    kind = spec.get("type") if isinstance(spec, dict) else None
+    if kind not in DISTRIBUTIONS:
+        raise _wrong(path, f"draws {name} by {kind!r}, which is not done here", f"give type: {'|'.join(DISTRIBUTIONS)}")
+    if kind == "choice":
+        values = spec.get("values")
+        if not isinstance(values, list) or not values:
+            raise _wrong(path, f"gives {name} no values to choose from", f"give {name} values: [...]")
+        return values
+    from scipy import stats
+
+    try:
+        low, high = float(spec["min_value"]), float(spec["max_value"])
+        ends = (low, high) if kind == "uniform" else (exp(low), exp(high))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        low = high = 0.0
+    if not low < high < float("inf"):
+        raise _wrong(
+            path,
+            f"should give {name} two numbers, min_value below max_value",
+            "of a loguniform they are natural logarithms: -7 and 5 stand for 0.0009 and 148",
+        )
+    return stats.uniform(low, high - low) if kind == "uniform" else stats.loguniform(*ends)
+
+
+def _wrong(path: str, what: str, remedy: str) -> UserError:
+    return UserError(f"{path} {what}", remedy)
