@@ -226,11 +226,14 @@ def _ended(workspace: Workspace, seen: Look, shown: str, log: Log) -> Ending:
     reason = " ".join(first.split())
     if seen.status == "Failed":
         screen.say(f"failed: {reason or 'the service gives no reason'}", "red")
-        build = next((file for file in sorted(seen.logs) if BUILD_LOG.fullmatch(file)), None)
-        if not shown and build is not None:
+        others = [file for file in sorted(seen.logs) if file != shown]
+        telling = next((file for file in others if file in first), None)  # of the process that the service names
+        if not shown and telling is None:
+            telling = next((file for file in others if BUILD_LOG.fullmatch(file)), None)
+        if telling is not None:
             log = Log()
-            log.take(read_log(workspace, seen.logs[build], 0), last=True)
-            shown = build
+            log.take(read_log(workspace, seen.logs[telling], 0), last=True)
+            shown = telling
         if log.tail:
             screen.say(f"the last lines of {shown}:", "bold")
             for line in log.tail:

@@ -5,7 +5,6 @@ import re
 import secrets
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import yaml
 from submit.screen import size
 from submit.workspace import HERE, Workspace
 from trainer.errors import UserError, nearest
+from trainer.git import Git, ask_git
 
 ROOT = HERE.parent
 JOB_YML = HERE / "job.yml"
@@ -266,25 +266,17 @@ def document(
         job["distribution"] = {"type": "pytorch", "process_count_per_instance": 1}
         job["resources"] = {"instance_count": order.nodes}
     job["tags"] |= tags or {}
-    commit, dirty = read_git()
-    job["environment_variables"] |= {"GIT_COMMIT": commit, "GIT_DIRTY": dirty}
+    git = read_git()
+    job["environment_variables"] |= {"GIT_COMMIT": git.commit, "GIT_DIRTY": git.dirty}
     # Named here, or else the client adds git's remote address, which may hold a password.
-    job["properties"] = {"mlflow.source.git.commit": commit, "azureml.git.dirty": dirty}
+    job["properties"] = {"mlflow.source.git.commit": git.commit, "azureml.git.dirty": git.dirty}
     return job
 
 
-def read_git() -> tuple[str, str]:
-    """Ask git for the commit, and for ``true`` or ``false`` whether the tree differs; ``unknown`` without git."""
-
-    def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
-
-    try:
-        ask("ls-files", "--error-unmatch", "train.py")  # a repository around this folder may be another's
-        return ask("rev-parse", "HEAD"), str(bool(ask("status", "--porcelain", "-uno", "--", "."))).lower()
-    except (OSError, subprocess.SubprocessError):
-        return os.environ.get("GIT_COMMIT", "unknown"), os.environ.get("GIT_DIRTY", "unknown")
+def read_git() -> Git:
+    """Ask git for the state of the code; without its repository, the environment (GIT_COMMIT, GIT_DIRTY)."""
+    told = Git(os.environ.get("GIT_COMMIT", "unknown"), os.environ.get("GIT_DIRTY", "unknown"))
+    return ask_git(ROOT, "train.py") or told
 
 
 def to_yaml(job: Mapping[str, Any]) -> str:

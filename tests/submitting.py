@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from tests.conftest import ROOT
 from tests.standin import StandIn
 
@@ -39,6 +42,16 @@ def tiny(folder: Path, pause: float = 0.0, code: int = 4) -> Path:
         shutil.copy(ROOT / name, folder / name)
     (folder / "train.py").write_text(TINY.format(body=body))
     return folder
+
+
+def together(folder: Path, model: str, trees: int) -> list[str]:
+    """Write a table and return the options of a job that trains one model on it, on two nodes."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(2_000, 3)).round(1), columns=["a", "b", "c"])
+    frame.assign(y=frame["a"] * 3 + frame["b"]).to_parquet(folder / "t.parquet", index=False, row_group_size=250)
+    parameters = ("estimator=xgboost", f"n_estimators={trees}", "target=y", f"model_name={model}")
+    flags = [flag for parameter in parameters for flag in ("-P", parameter)]
+    return ["--nodes", "2", "--data", str(folder / "t.parquet"), *flags]
 
 
 def command(*arguments: object, project: Path = ROOT) -> list[str]:

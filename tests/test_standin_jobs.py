@@ -184,6 +184,21 @@ def test_one_node_that_dies_takes_the_others_along(standin: StandIn) -> None:
     assert "boom" in message
 
 
+def test_the_node_that_died_first_is_named(standin: StandIn) -> None:
+    http.cluster(standin, "wide", nodes=3)
+    gone = standin.folder.job("following") / "exit-1.json"
+    http.submit(
+        standin,
+        "following",
+        f'[ "$RANK" = 0 ] || exit 9; until [ -e "{gone}" ]; do sleep 0.01; done; exit 2',
+        compute="wide",
+        distribution={"distributionType": "PyTorch", "processCountPerInstance": 1},
+        resources={"instanceCount": 2},
+    ).raise_for_status()
+    assert http.wait(standin, "following") == "Failed"
+    assert "std_log_process_1.txt" in http.details(standin, "following")["error"]["error"]["message"]
+
+
 def test_more_nodes_than_there_are_are_refused(standin: StandIn) -> None:
     http.cluster(standin, "narrow", nodes=1)
     answer = http.submit(standin, "wanting", "true", compute="narrow", resources={"instanceCount": 2})

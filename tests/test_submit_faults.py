@@ -1,15 +1,19 @@
 """What goes wrong on the way, one test each, with what the command does about it."""
 
+import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from tests import standin_http as http
-from tests.conftest import Submitted
+from tests.conftest import ROOT, Submitted
 from tests.standin import Fault, StandIn
-from tests.submitting import Client, Warm, command, job_name, log_lines, tiny
+from tests.standin.state import holder
+from tests.submitting import Client, Warm, command, job_name, log_lines, tiny, together
 
 ALL_LINES = [f"line {number} of the log" for number in range(10)]
 
@@ -160,6 +164,35 @@ def test_a_job_whose_node_is_taken_away_again_and_again_is_given_up(
     assert done.returncode == 1, done.stdout + done.stderr
     assert "PreemptionError" in done.stdout
     assert len(jobs_sent(standin, before)) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_node_that_is_lost_ends_the_job_and_registers_nothing(
+    standin: StandIn, submitted: Submitted, victim: int, tmp_path: Path
+) -> None:
+    before, model = len(standin.requests), f"lost-{victim}"
+    options = ("--yes", "--timeout", "3m", *together(tmp_path, model, trees=1_000_000))
+    client = Client(standin, *options, project=ROOT, said=tmp_path / "said.txt")
+    client.until("got rank 0")  # XGBoost says so once both have come
+    name = job_name(client.text)
+    time.sleep(2)  # into the fit
+    keeper = holder(standin.folder.job(name) / f"keeper-{victim}.lock")
+    os.kill(int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text()), signal.SIGKILL)
+    assert client.wait(60) == 1, client.text
+    log = f"user_logs/std_log_process_{victim}.txt"
+    assert re.search(rf"^failed: .* exited with status code -9\. .*'{log}'", client.text, re.MULTILINE), client.text
+    assert f"the last lines of {log}:" in client.text
+    assert client.text.splitlines()[-1] == f"job {name} is failed"
+    assert "Traceback" not in client.text
+    assert jobs_sent(standin, before) == [name]
+    assert http.job(standin, name)["status"] == "Failed"
+    assert http.run(standin, name)["info"]["status"] == "FAILED"
+    found = http.call(
+        standin, "GET", f"{http.MLFLOW}/model-versions/search", params={"filter": f"name='{model}'"}
+    ).json()
+    assert found.get("model_versions", []) == []
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_slow_upload_is_waited_for(remote: Warm, standin: StandIn, project: Path, tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
@@ -16,7 +14,7 @@ from submit import workspace
 from tests import standin_http as http
 from tests.conftest import ROOT, SECRET, Submitted, Trainer, run_id
 from tests.standin import Request, StandIn, names
-from tests.submitting import Warm, job_name
+from tests.submitting import Warm, job_name, together
 
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
 
@@ -228,12 +226,7 @@ def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, wher
 
 
 def test_two_nodes_train_one_model(remote: Warm, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(2_000, 3)).round(1), columns=["a", "b", "c"])
-    frame.assign(y=frame["a"] * 3 + frame["b"]).to_parquet(tmp_path / "t.parquet", index=False, row_group_size=250)
-    parameters = ("estimator=xgboost", "n_estimators=10", "target=y", "model_name=together")
-    flags = [flag for parameter in parameters for flag in ("-P", parameter)]
-    done = remote("--yes", "--nodes", 2, "--data", "t.parquet", "--output-dir", "out", *flags, cwd=tmp_path)
+    done = remote("--yes", "--output-dir", "out", *together(tmp_path, "together", trees=10), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^nodes +2, which train one model together$", done.stdout, re.MULTILINE)
     name = job_name(done.stdout)

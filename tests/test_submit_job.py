@@ -16,6 +16,7 @@ from submit.follow import Log
 from submit.screen import Screen, clock, redact, size
 from tests.conftest import ROOT
 from trainer.errors import UserError
+from trainer.git import Git
 
 MAIN = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
 JOB = yaml.safe_load((ROOT / "submit" / "job.yml").read_text())
@@ -53,11 +54,23 @@ def test_a_value_arrives_in_one_piece_whatever_the_shell_would_do_with_it() -> N
 
 def test_the_job_knows_the_state_of_the_code() -> None:
     document = job.document(order(), ROOT, "cluster")
-    commit, dirty = job.read_git()
-    assert document["environment_variables"]["GIT_COMMIT"] == commit
-    assert document["environment_variables"]["GIT_DIRTY"] == dirty
-    assert document["properties"]["mlflow.source.git.commit"] == commit
-    assert len(commit) == 40
+    git = job.read_git()
+    assert document["environment_variables"]["GIT_COMMIT"] == git.commit
+    assert document["environment_variables"]["GIT_DIRTY"] == git.dirty
+    assert document["properties"]["mlflow.source.git.commit"] == git.commit
+    assert len(git.commit) == 40
+
+
+def test_without_a_repository_the_environment_tells_the_state_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "ROOT", tmp_path)
+    for name in ("GIT_COMMIT", "GIT_DIRTY"):
+        monkeypatch.delenv(name, raising=False)
+    assert job.read_git() == Git("unknown", "unknown")
+    monkeypatch.setenv("GIT_COMMIT", "told")
+    monkeypatch.setenv("GIT_DIRTY", "true")
+    assert job.read_git() == Git("told", "true")
 
 
 def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:

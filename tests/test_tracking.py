@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Trainer
 from trainer import tracking
+from trainer.git import Git
 
 
 @pytest.fixture
@@ -92,15 +93,16 @@ def test_the_commit_and_whether_the_tree_differs(tmp_path: Path, monkeypatch: py
     (package / "tracking.py").write_text("")
     run = tracking.Run("id", "0", "", {"mlflow.source.git.commit": "told by mlflow"}, None)  # type: ignore[arg-type]
     monkeypatch.setattr(tracking, "__file__", str(package / "tracking.py"))
-    assert tracking.git_state(run) == tracking.Git("told by mlflow", "unknown")
+    assert tracking.git_state(run) == Git("told by mlflow", "unknown")
     monkeypatch.setenv("GIT_COMMIT", "told by the submitting side")
     monkeypatch.setenv("GIT_DIRTY", "true")
-    assert tracking.git_state(run) == tracking.Git("told by the submitting side", "true")
+    assert tracking.git_state(run) == Git("told by the submitting side", "true")
 
     git(tmp_path, "init")  # somebody else's repository around an untracked copy of the code
+    git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
     assert tracking.git_state(run).commit == "told by the submitting side"
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first")
-    assert tracking.git_state(run) == tracking.Git(git(tmp_path, "rev-parse", "HEAD"), "false")
+    assert tracking.git_state(run) == Git(git(tmp_path, "rev-parse", "HEAD"), "false")
     (package / "tracking.py").write_text("changed")
-    assert tracking.git_state(run) == tracking.Git(git(tmp_path, "rev-parse", "HEAD"), "true")
+    assert tracking.git_state(run) == Git(git(tmp_path, "rev-parse", "HEAD"), "true")

@@ -221,8 +221,9 @@ def test_where_a_process_stands_is_read_from_the_environment(monkeypatch: pytest
     with pytest.raises(UserError, match="RANK should be a whole number from 0 to 2, and is '3'"):
         workers.place()
     monkeypatch.setenv("WORLD_SIZE", "many")
-    with pytest.raises(UserError, match="WORLD_SIZE should be a whole number"):
+    with pytest.raises(UserError, match="the environment variable WORLD_SIZE should be a whole number") as caught:
         workers.place()
+    assert caught.value.remedy == "unset WORLD_SIZE to train in one process"
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def number(
     return value
 
 
-def whole_number(name: str, text: str, low: int, high: int | None = None) -> int:
-    """Read an integer from `low` to `high`, both inclusive.
+def whole_number(name: str, text: str, low: int, high: int | None = None, *, remedy: str = "") -> int:
+    """Read an integer from `low` to `high`, both inclusive; by default the remedy is to give another.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def whole_number(name: str, text: str, low: int, high: int | None = None) -> int
         value = low - 1
     if value < low or (high is not None and value > high):
         bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise UserError(f"{name} should be a whole number {bounds}, and is {text!r}", f"give {name}=NUMBER")
+        raise UserError(f"{name} should be a whole number {bounds}, and is {text!r}", remedy or f"give {name}=NUMBER")
     return value
 
 

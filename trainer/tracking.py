@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from trainer.errors import UserError
+from trainer.git import Git, ask_git
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,22 +47,6 @@ class Run:
     artifact_uri: str
     tags: Mapping[str, str]
     client: "MlflowClient"
-
-
-@dataclass(frozen=True)
-class Git:
-    """The state of the code: the commit, and whether the tree differs from it.
-
-    Attributes
-    ----------
-    commit : str
-        ``unknown`` outside a repository.
-    dirty : str
-        ``true``, ``false`` or ``unknown``.
-    """
-
-    commit: str = "unknown"
-    dirty: str = "unknown"
 
 
 @contextmanager
@@ -220,18 +204,10 @@ def git_state(run: Run) -> Git:
     Machine Learning, in the run's tag ``mlflow.source.git.commit``.
     """
     here = Path(__file__).resolve()
-
-    def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(here.parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
-
-    try:
-        ask("ls-files", "--error-unmatch", here.name)  # a repository around this folder may be another's
-        changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(here.parent.parent))
-        return Git(ask("rev-parse", "HEAD"), "true" if changes else "false")
-    except (OSError, subprocess.SubprocessError):
-        commit = os.environ.get("GIT_COMMIT") or run.tags.get("mlflow.source.git.commit", "unknown")
-        return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
+    if found := ask_git(here.parent.parent, f"{here.parent.name}/{here.name}"):
+        return found
+    commit = os.environ.get("GIT_COMMIT") or run.tags.get("mlflow.source.git.commit", "unknown")
+    return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
 
 
 def where_to_look(run: Run) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from trainer import files, stream, table
 from trainer.errors import UserError
+from trainer.parameters import whole_number
 
 # How long a process waits for the others: to come, and, once they are there, to say something. Nodes start minutes
 # apart, and shares are read at different speeds. A process that ends is noticed at once, by its closed sockets.
@@ -70,7 +71,12 @@ def place() -> Place | None:
     UserError
         The variables do not fit together.
     """
-    size = _whole("WORLD_SIZE", os.environ.get("WORLD_SIZE") or "1", low=1)
+
+    def variable(name: str, text: str, low: int, high: int | None = None) -> int:
+        remedy = "unset WORLD_SIZE to train in one process"
+        return whole_number(f"the environment variable {name}", text, low, high, remedy=remedy)
+
+    size = variable("WORLD_SIZE", os.environ.get("WORLD_SIZE") or "1", low=1)
     if size == 1:
         return None
     found = {name: os.environ.get(name, "") for name in ("RANK", "MASTER_ADDR", "MASTER_PORT")}
@@ -79,18 +85,9 @@ def place() -> Place | None:
             f"WORLD_SIZE={size} asks for several processes, and {' and '.join(missing)} is not set",
             "set RANK, MASTER_ADDR and MASTER_PORT too, or unset WORLD_SIZE to train in one process",
         )
-    rank = _whole("RANK", found["RANK"], low=0, high=size - 1)
-    return Place(rank, size, found["MASTER_ADDR"], _whole("MASTER_PORT", found["MASTER_PORT"], low=1, high=65535))
-
-
-def _whole(name: str, text: str, low: int, high: int = 2**31) -> int:
-    if not (text.isdecimal() and low <= int(text) <= high):
-        bounds = f"from {low} to {high}" if high < 2**31 else f"of at least {low}"
-        raise UserError(
-            f"the environment variable {name} should be a whole number {bounds}, and is {text!r}",
-            "unset WORLD_SIZE to train in one process",
-        )
-    return int(text)
+    rank = variable("RANK", found["RANK"], low=0, high=size - 1)
+    port = variable("MASTER_PORT", found["MASTER_PORT"], low=1, high=65535)
+    return Place(rank, size, found["MASTER_ADDR"], port)
 
 
 @dataclass(frozen=True)

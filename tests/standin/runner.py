@@ -241,11 +241,11 @@ async def _finalize(service: Service, name: str, properties: Document, world: in
         return "Canceled", run_error("UserError", f"The job was canceled because it exceeded its time limit ({limit}).")
     if any(ending["reason"] in ("lost", "owner-gone") for ending in endings):
         return "Failed", run_error("SystemError", "The node that ran this job is gone.")
-    # A process that was ended because another had failed is not the one to name.
-    bad = [(rank, e["code"]) for rank, e in enumerate(endings) if e["code"] and e["reason"] == "exited"]
+    # A process that ended because another had failed is not the one to name.
+    bad = [(e["ended"], rank, e["code"]) for rank, e in enumerate(endings) if e["code"] and e["reason"] == "exited"]
     if not bad:
         return "Completed", None
-    rank, code = bad[0]
+    _, rank, code = min(bad)
     tail = _tail(service.folder.job(name) / f"log-{rank}.txt")
     text = (
         f"Execution failed. User process 'bash' exited with status code {code}. Please check log file "

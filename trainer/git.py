@@ -1,0 +1,48 @@
+"""What git knows of the code."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Git:
+    """The state of the code: the commit, and whether the tree differs from it.
+
+    Attributes
+    ----------
+    commit : str
+        ``unknown`` outside a repository.
+    dirty : str
+        ``true``, ``false`` or ``unknown``.
+    """
+
+    commit: str = "unknown"
+    dirty: str = "unknown"
+
+
+def ask_git(root: Path, file: str) -> Git | None:
+    """Ask git for the state of a folder.
+
+    Parameters
+    ----------
+    root : Path
+    file : str
+        A path in it that must be tracked: a repository around the folder may be another's.
+
+    Returns
+    -------
+    Git or None
+        None where there is no git, or no repository of this code.
+    """
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    try:
+        ask("ls-files", "--error-unmatch", file)
+        changes = ask("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return Git(ask("rev-parse", "HEAD"), "true" if changes else "false")
+    except (OSError, subprocess.SubprocessError):
+        return None
