@@ -12,7 +12,7 @@ space is that of an Azure Machine Learning sweep job, which runs its trials as j
 import train  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
-from math import isnan
+from math import inf, isfinite
 
 from trainer import command_line, estimators, evaluation, search, table, tracking, workers
 from trainer.errors import UserError
@@ -34,13 +34,21 @@ def sweep(given: dict[str, str]) -> int:
     if workers.place() is not None:
         raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
     space = search.read(given["search"])
-    trials = [read_trial(given, hyperparameters) for hyperparameters in space.trials()]
+    fixed = read_fixed(given)
+    trials = [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
     train.echo_changes(given, PARAMETERS)
     print(f"search      {len(trials)} trials of {trials[0].chosen.name}: {space}, as {given['search']} says")
+    others = {name: text for name, text in space.inputs.items() if name != "data" and given.get(name, text) != text}
+    if others:
+        told = ", ".join(f"{name}={text} (here {given[name]})" for name, text in others.items())
+        print(f"not used    inputs of {given['search']}, which are for the cluster: {told}")
     with tracking.start_run(given, source="sweep.py") as run:
+        tracking.log_file(run, given["search"], "search")
         data, training, test = train.prepare(trials[0])
         scores = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
-        best = min(range(len(scores)), key=lambda number: (isnan(scores[number]), scores[number]))
+        best = min(range(len(scores)), key=lambda number: scores[number] if isfinite(scores[number]) else inf)
+        if not isfinite(scores[best]):
+            raise UserError("every trial has diverged", f"search smaller values than those of {given['search']}")
         print(f"best        trial {best + 1}; now on the test rows:")
         outcome = train.evaluate(trials[best], train.fit(trials[best], training), test)
         tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
@@ -49,20 +57,34 @@ def sweep(given: dict[str, str]) -> int:
     return 0
 
 
-def read_trial(given: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
-    """Check the parameters of a trial before anything else happens.
+def read_fixed(given: dict[str, str]) -> dict[str, str]:
+    """Check what all trials have in common, and give it by the names of `train.PARAMETERS`.
 
     Raises
     ------
     UserError
-        One of them cannot be used, or there is nothing to compare trials by.
+        A parameter cannot be used, or there is nothing to compare trials by.
     """
     defaults = {name: default for name, (default, _) in train.PARAMETERS.items()}
-    own = {name: text for name, text in given.items() if name in defaults}
-    settings = train.read_settings(defaults | own | hyperparameters)
-    if settings.cv == 0:
+    fixed = defaults | {name: text for name, text in given.items() if name in defaults}
+    if train.read_settings(fixed).cv == 0:
         raise _no_folds("cv=0")
-    return settings
+    return fixed
+
+
+def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
+    """Check the hyperparameters of a trial before anything else happens.
+
+    Raises
+    ------
+    UserError
+        The estimator cannot use one of them.
+    """
+    try:
+        return train.read_settings(fixed | hyperparameters)
+    except UserError as error:
+        remedy = f"change search_space in {path} (whole numbers: a choice), or the estimator"
+        raise UserError(f"{path}: {error.cause}", remedy) from error
 
 
 def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> float:

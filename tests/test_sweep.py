@@ -1,5 +1,6 @@
 """A search: its trials, its best one, and what is wrong with a search space."""
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.conftest import ROOT, Done, Trainer, run_id
 from trainer import search
 
 JOB = yaml.safe_load((ROOT / "submit" / "sweep.yml").read_text())
+ALPHA = {"alpha": {"type": "choice", "values": [1]}}
 Searcher = Callable[..., Done]
 
 
@@ -59,6 +61,7 @@ def test_the_best_trial_is_trained_and_registered_as_train_does_it(
     assert float(parent.data.params["estimator__alpha"]) == float(alpha)
     assert parent.data.metrics["cv_rmse_mean"] == min(scores)
     assert parent.data.metrics["trials"] == 20
+    assert [one.path for one in store.list_artifacts(run_id(done), "search")] == ["search/sweep.yml"]
     best = int(parent.data.tags["best_trial"])
     assert trials[best - 1].data.params == {"alpha": alpha}
     assert trials[best - 1].info.run_name == f"trial {best}"
@@ -109,6 +112,46 @@ def test_a_grid_is_every_combination_and_choices_are_not_drawn_twice(tmp_path: P
     assert search.read(str(few)).trials() == grid[:4]
 
 
+def test_a_choice_is_used_as_it_is_written_and_once(tmp_path: Path) -> None:
+    space = {"alpha": {"type": "choice", "values": [0.123456789, 12345678.0, 0.123456789]}}
+    for sampling in ("grid", "random"):
+        drawn = search.read(str(written(tmp_path / "c.yml", space, sampling_algorithm=sampling))).trials()
+        assert {trial["alpha"] for trial in drawn} == {"0.123456789", "12345678.0"}
+        assert len(drawn) == 2
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_trial_that_diverges_is_not_the_best_one(
+    searches: Searcher, trains: Trainer, store: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    def rates(*values: float) -> Path:
+        space = {
+            "learning_rate": {"type": "choice", "values": list(values)},
+            "n_estimators": {"type": "choice", "values": [20]},
+        }
+        return written(tmp_path / "rates.yml", space, sampling_algorithm="grid")
+
+    done = searches(search=rates(1e30, 0.1), estimator="xgboost", model_name="none")
+    assert (done.code, done.err) == (0, "")
+    assert "cv rmse nan" in done.out
+    assert store.get_run(run_id(done)).data.tags["best_trial"] == "2"
+    done = searches(search=rates(1e30, 1e29), estimator="xgboost", model_name="diverged")
+    assert done.code == 2
+    assert done.err.startswith("error: every trial has diverged")
+    done = trains(estimator="xgboost", learning_rate=1e30, n_estimators=20, cv=0, model_name="diverged")
+    assert done.code == 2
+    assert done.err.startswith("error: the model has diverged")
+    assert store.search_model_versions("name='diverged'") == []
+
+
+def test_inputs_of_the_file_that_are_not_used_here_are_told(searches: Searcher, tmp_path: Path) -> None:
+    mine = written(tmp_path / "mine.yml", ALPHA, inputs=JOB["inputs"] | {"estimator": "elasticnet"})
+    done = searches(search=mine, model_name="none")
+    assert done.code == 0
+    assert "are for the cluster: estimator=elasticnet (here ridge)" in done.out
+    assert "not used" not in searches(search=written(tmp_path / "mine.yml", ALPHA), model_name="none").out
+
+
 def test_a_trial_that_fails_fails_the_search_and_registers_nothing(
     searches: Searcher, store: mlflow.MlflowClient
 ) -> None:
@@ -122,14 +165,11 @@ def test_a_trial_that_fails_fails_the_search_and_registers_nothing(
     assert store.search_model_versions("name='unfinished'") == []
 
 
-ALPHA = {"alpha": {"type": "choice", "values": [1]}}
-
-
 @pytest.mark.parametrize(
     ("space", "changed", "told"),
     [
         ({"alhpa": {"type": "choice", "values": [1]}}, {}, "searches 'alhpa'; did you mean 'alpha'?"),
-        ({"max_depth": {"type": "choice", "values": [3]}}, {}, "the estimator ridge has no max_depth"),
+        ({"max_depth": {"type": "choice", "values": [3]}}, {}, "mine.yml: the estimator ridge has no max_depth"),
         ({"alpha": {"type": "choice", "values": [1, -1]}}, {}, "alpha should be a number at least 0, and is '-1'"),
         ({"alpha": {"type": "choice"}}, {}, "gives alpha no values to choose from"),
         ({"alpha": 3}, {}, "draws alpha by None"),
@@ -137,6 +177,9 @@ ALPHA = {"alpha": {"type": "choice", "values": [1]}}
         ({"alpha": {"type": "uniform", "min_value": 3, "max_value": 1}}, {}, "min_value below max_value"),
         ({"alpha": {"type": "uniform", "min_value": "low", "max_value": 1}}, {}, "min_value below max_value"),
         ({"alpha": {"type": "loguniform", "min_value": 0, "max_value": 1e9}}, {}, "min_value below max_value"),
+        ({"alpha": {"type": "loguniform", "min_value": -800, "max_value": 1}}, {}, "min_value below max_value"),
+        ({"alpha": {"type": "uniform", "min_value": -math.inf, "max_value": 1}}, {}, "min_value below max_value"),
+        ({1: {"type": "choice", "values": [1]}}, {}, "searches 1"),
         ({}, {}, "has nothing in its search_space"),
         (None, {}, "has no search_space"),
         (ALPHA, {"type": "command"}, "is no sweep job"),
@@ -165,6 +208,10 @@ def test_a_file_that_is_no_search(searches: Searcher, tmp_path: Path) -> None:
     assert "cannot read away.yml: No such file" in searches(search="away.yml").err
     (tmp_path / "broken.yml").write_text("type: sweep\nsearch_space: [")
     assert "broken.yml is no YAML in line 2" in searches(search=tmp_path / "broken.yml").err
+    (tmp_path / "date.yml").write_text("type: sweep\nsearch_space: {alpha: {type: choice, values: [2026-13-45]}}")
+    assert "date.yml is no YAML" in searches(search=tmp_path / "date.yml").err
+    (tmp_path / "deep.yml").write_text("[" * 5_000)
+    assert "deep.yml is no YAML" in searches(search=tmp_path / "deep.yml").err
     (tmp_path / "list.yml").write_text("- 1")
     assert "list.yml is no sweep job" in searches(search=tmp_path / "list.yml").err
 

@@ -33,7 +33,7 @@ TRUSTED_TYPES = [
 _Reader = Callable[[str, str], float | int]
 _alpha: _Reader = partial(number, low=0)
 _positive: _Reader = partial(number, low=0, open_low=True)
-_count: _Reader = partial(whole_number, low=1)
+_count: _Reader = partial(whole_number, low=1, high=2**31 - 1)
 HYPERPARAMETERS: dict[str, dict[str, tuple[str, _Reader]]] = {
     "ridge": {"alpha": ("alpha", _alpha)},
     "elasticnet": {

@@ -55,7 +55,17 @@ def metrics(actual: Floats, predicted: Floats, baseline: float) -> dict[str, flo
     dict
         ``rmse``, ``mae``, ``baseline_rmse`` in the target's unit, ``mse`` in its square, ``r2`` without
         unit: `sklearn.metrics`.
+
+    Raises
+    ------
+    UserError
+        A prediction is not a number.
     """
+    if bad := int((~np.isfinite(predicted)).sum()):
+        raise UserError(
+            f"the model has diverged: {bad} of its {len(predicted)} predictions are no numbers",
+            "give a smaller learning_rate, or a larger alpha",
+        )
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     mse = float(mean_squared_error(actual, predicted))
@@ -93,7 +103,8 @@ def cross_validate(
     Returns
     -------
     dict
-        ``cv_rmse_mean``, ``cv_rmse_std`` (ddof=0) over the folds, in the target's unit; none without folds.
+        ``cv_rmse_mean``, ``cv_rmse_std`` (ddof=0) over the folds, in the target's unit; none without folds, and not
+        a number where a fold's predictions are not.
 
     Raises
     ------
@@ -122,7 +133,9 @@ def cross_validate(
         rmse = []
         for train, held_out in split:
             fitted = estimators.fit(clone(model), features.iloc[train], target[train])
-            rmse.append(root_mean_squared_error(target[held_out], fitted.predict(features.iloc[held_out])))
+            predicted = fitted.predict(features.iloc[held_out])
+            finite = np.isfinite(predicted).all()
+            rmse.append(root_mean_squared_error(target[held_out], predicted) if finite else np.nan)
     return {"cv_rmse_mean": float(np.mean(rmse)), "cv_rmse_std": float(np.std(rmse))}
 
 

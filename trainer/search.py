@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from math import exp
+from math import exp, inf
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,15 @@ class Search:
         Of the random sampling.
     n_trials : int
         At most; a space of choices may have fewer combinations.
+    inputs : dict of str to str
+        What the job passes to all of its trials on a cluster.
     """
 
     space: dict[str, Any]
     sampling: str
     seed: int
     n_trials: int
+    inputs: dict[str, str]
 
     def __str__(self) -> str:
         how = f"random, seed {self.seed}" if self.sampling == "random" else self.sampling
@@ -59,11 +62,11 @@ class Search:
             n_trials = min(n_trials, len(ParameterGrid(self.space)))
         grid = self.sampling == "grid"
         points = ParameterGrid(self.space) if grid else ParameterSampler(self.space, n_trials, random_state=self.seed)
-        return [{name: _spelled(point[name]) for name in self.space} for point in islice(points, n_trials)]
+        drawn = [tuple(self._spelled(name, point[name]) for name in self.space) for point in islice(points, n_trials)]
+        return [dict(zip(self.space, texts, strict=True)) for texts in dict.fromkeys(drawn)]
 
-
-def _spelled(value: Any) -> str:
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+    def _spelled(self, name: str, value: Any) -> str:
+        return str(value) if isinstance(self.space[name], list) else f"{value:.{DIGITS}g}"
 
 
 def read(path: str) -> Search:
@@ -100,9 +103,14 @@ def read(path: str) -> Search:
             f"give goal: {OBJECTIVE['goal']}, primary_metric: {OBJECTIVE['primary_metric']}; the test rows stay unseen",
         )
     limits = _mapping(path, document, "limits")
-    n_trials = whole_number("max_total_trials", str(limits.get("max_total_trials", "")), low=1, high=MOST_TRIALS)
-    seed = whole_number("the seed of sampling_algorithm", str(algorithm.get("seed", 0)), low=0, high=2**32 - 1)
-    return Search(space, sampling, seed, n_trials)
+    there = f"give one in {path}"
+    most = str(limits.get("max_total_trials", ""))
+    n_trials = whole_number("max_total_trials", most, low=1, high=MOST_TRIALS, remedy=there)
+    own_seed = str(algorithm.get("seed", 0))
+    seed = whole_number("the seed of sampling_algorithm", own_seed, low=0, high=2**32 - 1, remedy=there)
+    inputs = document.get("inputs")
+    passed = {str(name): str(value) for name, value in inputs.items()} if isinstance(inputs, dict) else {}
+    return Search(space, sampling, seed, n_trials, passed)
 
 
 def _document(path: str) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def _document(path: str) -> dict[str, Any]:
         document = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "give search=FILE, a sweep job in YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         raise _wrong(path, f"is no YAML{line}", "mend it, or begin with a copy of submit/sweep.yml") from error
@@ -129,7 +137,7 @@ def _mapping(path: str, document: Mapping[str, Any], key: str) -> dict[str, Any]
 def _distribution(path: str, name: str, spec: Any) -> Any:
     known = estimators.HYPERPARAMETER_NAMES
     if name not in known:
-        raise _wrong(path, f"searches {name!r}{nearest(name, known)}", f"search one of {NAMES}")
+        raise _wrong(path, f"searches {name!r}{nearest(str(name), known)}", f"search one of {NAMES}")
     kind = spec.get("type") if isinstance(spec, dict) else None
     if kind not in DISTRIBUTIONS:
         raise _wrong(path, f"draws {name} by {kind!r}, which is not done here", f"give type: {'|'.join(DISTRIBUTIONS)}")
@@ -144,14 +152,14 @@ def _distribution(path: str, name: str, spec: Any) -> Any:
         low, high = float(spec["min_value"]), float(spec["max_value"])
         ends = (low, high) if kind == "uniform" else (exp(low), exp(high))
     except (KeyError, TypeError, ValueError, OverflowError):
-        low = high = 0.0
-    if not low < high < float("inf"):
+        ends = (0.0, 0.0)
+    if not -inf < ends[0] < ends[1] < inf or (kind == "loguniform" and ends[0] == 0):
         raise _wrong(
             path,
             f"should give {name} two numbers, min_value below max_value",
             "of a loguniform they are natural logarithms: -7 and 5 stand for 0.0009 and 148",
         )
-    return stats.uniform(low, high - low) if kind == "uniform" else stats.loguniform(*ends)
+    return stats.uniform(ends[0], ends[1] - ends[0]) if kind == "uniform" else stats.loguniform(*ends)
 
 
 def _wrong(path: str, what: str, remedy: str) -> UserError:

@@ -109,7 +109,7 @@ def child_run(parent: Run, name: str, params: Mapping[str, str]) -> Iterator[Run
         The tracking server refused.
     """
     client = parent.client
-    tags = {"mlflow.parentRunId": parent.id}
+    tags = {"mlflow.parentRunId": parent.id, **{key: text for key, text in parent.tags.items() if key == "mlflow.user"}}
     with said_to_server("open a run"):
         info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
     child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
@@ -189,6 +189,18 @@ def log_folder(run: Run, folder: Path) -> None:
     """
     with said_to_server("store the artifacts", any_error=True):
         run.client.log_artifacts(run.id, str(folder))
+
+
+def log_file(run: Run, path: str, folder: str) -> None:
+    """Log one file, into a folder of the artifacts.
+
+    Raises
+    ------
+    UserError
+        The artifact store refused, or is full.
+    """
+    with said_to_server("store the artifacts", any_error=True):
+        run.client.log_artifact(run.id, path, folder)
 
 
 def _is_local(tags: Mapping[str, str]) -> bool:

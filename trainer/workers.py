@@ -266,12 +266,14 @@ def _tracker(own: Place, address: str) -> Any:
             tracker = RabitTracker(own.size, host, own.port, sortby="task", timeout=JOIN_SECONDS)
             tracker.start()
         except XGBoostError as error:
-            reason = str(error)
+            found = re.search("system error:(.+)", str(error))
+            if found is None:
+                raise
+            reason = found[1]
         else:
             return tracker
-    why = re.search("system error:(.+)", reason)
     raise UserError(
-        f"{own} cannot listen at {address}:{own.port}{f': {why[1]}' if why else ''}",
+        f"{own} cannot listen at {address}:{own.port}: {reason}",
         "give all of them another MASTER_PORT, one that is free; one that was in use is free again after a minute",
     )
 
