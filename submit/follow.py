@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from submit import service
-from submit.screen import Screen, clock, typed
+from submit.screen import Screen, can_ask, clock, typed
 from submit.workspace import Workspace
 from trainer.errors import UserError
 
@@ -249,7 +248,7 @@ def interrupted(workspace: Workspace, name: str, interruption: Interrupted, on_i
     try:
         answer = on_interrupt
         if answer == "ask":
-            asks = interruption.number == signal.SIGINT and screen.terminal and sys.stdin.isatty()
+            asks = interruption.number == signal.SIGINT and screen.terminal and can_ask()
             answer = _ask(screen, name) if asks else "detach"
         if answer == "cancel":
             return cancel(workspace, name)[0]

@@ -26,7 +26,7 @@ import click  # noqa: E402
 
 from submit.follow import cancel as cancel_job  # noqa: E402
 from submit.follow import follow, interruptible  # noqa: E402
-from submit.screen import Screen, redact, size  # noqa: E402
+from submit.screen import Screen, can_ask, redact, size  # noqa: E402
 from trainer.errors import UserError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _connect() -> "Workspace":
     screen = Screen()
     address = find_address(Path.cwd())
     with screen.status(f"signing in to {address.workspace_name}"):
-        return connect(address, screen, interactive=screen.terminal and sys.stdin.isatty())
+        return connect(address, screen, interactive=screen.terminal and can_ask())
 
 
 def submit(options: dict[str, Any]) -> int:
@@ -193,7 +193,7 @@ def submit(options: dict[str, Any]) -> int:
                 ("parameters", job.changes(parameters)),
             ]
         )
-        asks = not options["yes"] and screen.terminal and sys.stdin.isatty()
+        asks = not options["yes"] and screen.terminal and can_ask()
         if asks and not click.confirm("Send it?", default=True):
             screen.say("nothing was sent")
             return FAILED

@@ -46,6 +46,11 @@ def size(count: int) -> str:
     return f"{count / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
+def can_ask() -> bool:
+    """Whether somebody may type an answer: standard input is open, and a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def typed(question: str) -> str:
     """Ask on the terminal, and return the line that is typed.
 
