@@ -45,12 +45,13 @@ def sweep(given: dict[str, str]) -> int:
     with tracking.start_run(given, source="sweep.py") as run:
         tracking.log_file(run, given["search"], "search")
         data, training, test = train.prepare(trials[0])
-        scores = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
+        folds = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
+        scores = [one["cv_rmse_mean"] for one in folds]
         best = min(range(len(scores)), key=lambda number: scores[number] if isfinite(scores[number]) else inf)
         if not isfinite(scores[best]):
             raise UserError("every trial has diverged", f"search smaller values than those of {given['search']}")
         print(f"best        trial {best + 1}; now on the test rows:")
-        outcome = train.evaluate(trials[best], train.fit(trials[best], training), test)
+        outcome = train.evaluate(trials[best], train.fit(trials[best], training, folds[best]), test)
         tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
         version, verdict = train.store(run, trials[best], data, outcome)
     train.report(trials[best], data, outcome, run, version, verdict)
@@ -87,20 +88,17 @@ def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]
         raise UserError(f"{path}: {error.cause}", remedy) from error
 
 
-def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> float:
+def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> dict[str, float]:
     """Cross-validate the model of a trial, and log it as a child run."""
     own = {name: trial.given[name] for name in estimators.HYPERPARAMETER_NAMES if trial.given[name] != AUTO}
     with tracking.child_run(run, f"trial {number}", own) as child:
-        model = estimators.make(trial.chosen, training.features)
-        metrics = evaluation.cross_validate(
-            model, training.features, training.target, training.entities, trial.cv, trial.seed
-        )
+        metrics = train.cross_validate(trial, training)
         if not metrics:
             raise _no_folds(f"cv=auto makes none of {len(training.target)} rows")
         tracking.log(child, metrics=metrics)
     shown = " ".join(f"{name}={text}" for name, text in own.items())
     print(f"trial {number:<5} cv rmse {metrics['cv_rmse_mean']:.4f} +- {metrics['cv_rmse_std']:.4f}  {shown}")
-    return metrics["cv_rmse_mean"]
+    return metrics
 
 
 def _no_folds(why: str) -> UserError:

@@ -123,7 +123,7 @@ def train(settings: Settings) -> int:
 def fit_alone(settings: Settings) -> tuple[table.About, "Outcome"]:
     """Read, split, fit and measure in this process."""
     data, training, test = prepare(settings)
-    fitted = fit(settings, training)
+    fitted = fit(settings, training, cross_validate(settings, training))
     del training  # of a large table, most of the memory
     return data, evaluate(settings, fitted, test)
 
@@ -144,11 +144,18 @@ class Fitted:
     metrics: dict[str, float]
 
 
-def fit(settings: Settings, training: table.Rows) -> Fitted:
-    """Cross-validate, and fit on the training rows."""
+def cross_validate(settings: Settings, training: table.Rows) -> dict[str, float]:
+    """Cross-validate on the training rows."""
+    model = estimators.make(settings.chosen, training.features)
+    return evaluation.cross_validate(
+        model, training.features, training.target, training.entities, settings.cv, settings.seed
+    )
+
+
+def fit(settings: Settings, training: table.Rows, folds: dict[str, float]) -> Fitted:
+    """Fit on the training rows; `folds` is what `cross_validate` has measured on them."""
     features, target = training.features, training.target
     model = estimators.make(settings.chosen, features)
-    folds = evaluation.cross_validate(model, features, target, training.entities, settings.cv, settings.seed)
     started = perf_counter()
     estimators.fit(model, features, target)
     fit_seconds = perf_counter() - started
@@ -278,13 +285,7 @@ def describe(run: tracking.Run, settings: Settings, data: table.About, outcome: 
         "git_commit": git.commit,
         "git_dirty": git.dirty,
     }
-    version_tags = {
-        "rmse": repr(outcome.metrics["rmse"]),
-        "rows": str(data.n_rows),
-        "data_sha256": data.source.sha256,
-        "git_commit": git.commit,
-        **{name: settings.given[name] for name in ("estimator", "target", "split", "test_fraction", "key")},
-    }
+    version_tags = registry.version_tags(outcome.metrics["rmse"], data.n_rows, lineage, settings.given)
     versions = {"python": platform.python_version()} | {
         name: metadata.version(name) for name in estimators.packages(settings.chosen.name)
     }

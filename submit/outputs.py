@@ -256,12 +256,8 @@ def register(workspace: Workspace, proof: Proof) -> Version:
     mlflow.set_tracking_uri(workspace.tracking_uri)  # what an error names
     info = workspace.call("look at the run", lambda: client.get_run(run_id)).info
     run = tracking.Run(run_id, info.experiment_id, info.artifact_uri, {}, client)
-    tags = {
-        "rmse": repr(proof.metric["RMSE"]),
-        "rows": str(int(proof.metric["rows_train"] + proof.metric["rows_test"])),
-        **{name: str(proof.metric[name]) for name in ("data_sha256", "git_commit")},
-        **{name: proof.metric["params"][name] for name in ("estimator", "target", "split", "test_fraction", "key")},
-    }
+    rows = int(proof.metric["rows_train"] + proof.metric["rows_test"])
+    tags = registry.version_tags(proof.metric["RMSE"], rows, proof.metric, proof.metric["params"])
     with registry.registered(run, model, MODELS, tags) as version:
         # The rows to compare it on are not here; a later version will meet the same champion.
         sentence = f"version {version} was registered after its run and not compared with the champion"

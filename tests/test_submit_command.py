@@ -176,6 +176,11 @@ class Terminal:
             os.chdir(cwd)
             os.execve(line[0], line, environ | {"TERM": "xterm", "COLUMNS": "200"})
 
+    @property
+    def plain(self) -> str:
+        """The text without what moves the cursor and colours it."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", self.text)
+
     def until(self, pattern: str, seconds: float = 60) -> None:
         """Read until something is on the screen."""
         deadline = time.monotonic() + seconds
@@ -220,7 +225,7 @@ def test_on_a_terminal_it_asks_before_it_sends_and_when_it_is_interrupted(
     terminal.until(r"\[d\]etach .* or \[c\]ancel it\?")
     terminal.type("c\n")
     assert terminal.wait() == 1, terminal.text
-    name = job_name(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", terminal.text))
+    name = job_name(terminal.plain)
     assert http.job(standin, name)["status"] == "Canceled"
 
 
@@ -256,7 +261,7 @@ def test_a_second_interruption_detaches_and_no_is_no(
     terminal.until(r"\[c\]ancel it\?")
     terminal.type("\x03")
     assert terminal.wait() == 130, terminal.text
-    name = job_name(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", terminal.text))
+    name = job_name(terminal.plain)
     assert f"attach {name}" in terminal.text
     assert http.job(standin, name)["status"] == "Running"
     assert remote("cancel", name, cwd=tmp_path).returncode == 0

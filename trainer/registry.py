@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError
 from trainer.tracking import Run, check_reachable, said_to_server
@@ -47,6 +47,28 @@ def check_name(name: str) -> str:
             "give model_name=NAME of letters, digits, '-', '_' and '.', at most 255 of them",
         )
     return name
+
+
+def version_tags(rmse: float, rows: int, lineage: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, str]:
+    """Give the tags of a version: how good it is, where it comes from, and what a later one must share to be compared.
+
+    Parameters
+    ----------
+    rmse : float
+        On the test rows, in the target's unit.
+    rows : int
+        Of the whole table.
+    lineage : mapping
+        With ``data_sha256`` and ``git_commit``.
+    params : mapping of str to str
+        Of the run.
+    """
+    return {
+        "rmse": repr(rmse),
+        "rows": str(rows),
+        **{name: str(lineage[name]) for name in ("data_sha256", "git_commit")},
+        **{name: params[name] for name in ("estimator", "target", "split", "test_fraction", "key")},
+    }
 
 
 @contextmanager
