@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import (
     BlobSasPermissions,
     BlobServiceClient,
@@ -151,7 +151,12 @@ class Storage:
         with file.open("rb") as log:
             log.seek(offset)
             while chunk := log.read(1 << 20):
-                blob.append_block(chunk)
+                try:
+                    blob.append_block(chunk, appendpos_condition=offset)
+                except ResourceModifiedError:  # it has arrived already: an answer was lost, or two ship the same log
+                    self.append(datastore, path, file)
+                    return
+                offset += len(chunk)
 
 
 def _below(container: ContainerClient, prefix: str) -> Iterator[tuple[str, str]]:
