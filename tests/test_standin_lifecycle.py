@@ -204,8 +204,8 @@ class Here(StandIn):
 workspace = Here(sys.argv[1])
 http.submit(workspace, "endless", "sleep 600").raise_for_status()
 http.wait(workspace, "endless", "Running")
-print("running", flush=True)
 try:
+    print("running", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

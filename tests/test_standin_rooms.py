@@ -19,11 +19,15 @@ from tests.standin.wire import Route, Router
 KEEPER = [sys.executable, "-I", keeper.__file__]
 
 
-def ending(path: Path) -> dict[str, object]:
+def appeared(path: Path) -> None:
     until = time.monotonic() + 15
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def ending(path: Path) -> dict[str, object]:
+    appeared(path)
     body: dict[str, object] = json.loads(path.read_text())
     return body
 
@@ -49,12 +53,11 @@ def test_a_keeper_ends_its_command_and_what_that_has_started(tmp_path: Path, rea
         "--lock",
         str(tmp_path / "lock"),
     ]
-    options += ["--deadline", "1"] if reason == "deadline" else []
+    options += ["--deadline", "3"] if reason == "deadline" else []
     script = f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & sleep 600"
     with subprocess.Popen([*KEEPER, *options, "--", "sh", "-c", script], pass_fds=[read]) as process:
         os.close(read)
-        while not (tmp_path / "beat").exists():
-            time.sleep(0.02)
+        appeared(tmp_path / "beat")
         assert holder(tmp_path / "lock") == process.pid
         if reason == "owner-gone":
             os.close(write)
@@ -71,7 +74,7 @@ def test_a_keeper_ends_its_command_and_what_that_has_started(tmp_path: Path, rea
 
 
 def test_a_keeper_leaves_nothing_of_a_command_that_has_ended(tmp_path: Path) -> None:
-    script = f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & sleep 0.5"
+    script = f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & until [ -e {tmp_path}/beat ]; do sleep 0.05; done"
     assert subprocess.run([*KEEPER, "--", "sh", "-c", script], check=False).returncode == 0
     (tmp_path / "beat").unlink()
     time.sleep(0.3)

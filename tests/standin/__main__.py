@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from types import FrameType
 
 from tests.standin import faults
@@ -57,11 +59,11 @@ def main(arguments: list[str]) -> int:
             return _run(workspace, options.command)
         for key, value in workspace.environ.items():
             print(f"export {key}={shlex.quote(value)}")
-        print(f"# state: {workspace.folder.root}   Ctrl-C ends it", flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
+        with contextlib.suppress(KeyboardInterrupt):
+            print(f"# state: {workspace.folder.root}   Ctrl-C ends it", flush=True)
+            while True:  # not signal.pause(): a Ctrl-C just before it would be kept until the next one
+                time.sleep(1)
+        print(file=sys.stderr)
     return 0
 
 
