@@ -18,6 +18,7 @@ from trainer import command_line, estimators, evaluation, search, table, trackin
 from trainer.errors import UserError
 from trainer.parameters import AUTO
 
+SOURCE = "sweep.py"
 PARAMETERS = {
     "search": ("submit/sweep.yml", "the search space, sampling and number of trials: a sweep job in YAML"),
     **{name: meant for name, meant in train.PARAMETERS.items() if name not in estimators.HYPERPARAMETER_NAMES},
@@ -37,12 +38,13 @@ def sweep(given: dict[str, str]) -> int:
     fixed = read_fixed(given)
     trials = [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
     train.echo_changes(given, PARAMETERS)
-    print(f"search      {len(trials)} trials of {trials[0].chosen.name}: {space}, as {given['search']} says")
+    number = f"{len(trials)} of {space.combinations}" if len(trials) < (space.combinations or 0) else len(trials)
+    print(f"search      {number} trials of {trials[0].chosen.name}: {space}, as {given['search']} says")
     others = {name: text for name, text in space.inputs.items() if name != "data" and given.get(name, text) != text}
     if others:
         told = ", ".join(f"{name}={text} (here {given[name]})" for name, text in others.items())
         print(f"not used    inputs of {given['search']}, which are for the cluster: {told}")
-    with tracking.start_run(given, source="sweep.py") as run:
+    with tracking.start_run(given, SOURCE) as run:
         tracking.log_file(run, given["search"], "search")
         data, training, test = train.prepare(trials[0])
         folds = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
@@ -91,7 +93,7 @@ def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]
 def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> dict[str, float]:
     """Cross-validate the model of a trial, and log it as a child run."""
     own = {name: trial.given[name] for name in estimators.HYPERPARAMETER_NAMES if trial.given[name] != AUTO}
-    with tracking.child_run(run, f"trial {number}", own) as child:
+    with tracking.child_run(run, f"trial {number}", own, SOURCE) as child:
         metrics = train.cross_validate(trial, training)
         if not metrics:
             raise _no_folds(f"cv=auto makes none of {len(training.target)} rows")

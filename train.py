@@ -113,7 +113,7 @@ def train(settings: Settings) -> int:
             fit_together(settings, place)
             return 0
     echo_changes(settings.given, PARAMETERS)
-    with tracking.start_run(settings.given) as run:
+    with tracking.start_run(settings.given, source="train.py") as run:
         data, outcome = fit_alone(settings) if place is None else fit_together(settings, place)
         version, verdict = store(run, settings, data, outcome)
     report(settings, data, outcome, run, version, verdict)

@@ -112,7 +112,7 @@ def _explain(model: str, changed: dict[str, tuple[str, str]]) -> None:
 
 
 def _record(given: dict[str, str], agreement: verification.Agreement, agrees: bool) -> None:
-    with tracking.start_run(given) as run:
+    with tracking.start_run(given, source="verify.py") as run:
         tracking.log(
             run,
             metrics={

@@ -74,7 +74,9 @@ def test_a_keeper_ends_its_command_and_what_that_has_started(tmp_path: Path, rea
 
 
 def test_a_keeper_leaves_nothing_of_a_command_that_has_ended(tmp_path: Path) -> None:
-    script = f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & until [ -e {tmp_path}/beat ]; do sleep 0.05; done"
+    script = (
+        f"(while true; do date > {tmp_path}/beat; sleep 0.05; done) & until [ -e {tmp_path}/beat ]; do sleep 0.05; done"
+    )
     assert subprocess.run([*KEEPER, "--", "sh", "-c", script], check=False).returncode == 0
     (tmp_path / "beat").unlink()
     time.sleep(0.3)

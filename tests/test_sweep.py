@@ -65,6 +65,9 @@ def test_the_best_trial_is_trained_and_registered_as_train_does_it(
     best = int(parent.data.tags["best_trial"])
     assert trials[best - 1].data.params == {"alpha": alpha}
     assert trials[best - 1].info.run_name == f"trial {best}"
+    for name in ("mlflow.user", "mlflow.source.name", "mlflow.source.type"):
+        assert trials[0].data.tags[name] == parent.data.tags[name]
+    assert parent.data.tags["mlflow.source.name"] == "sweep.py"
     (version,) = store.search_model_versions("name='searched'")
     assert version.run_id == run_id(done)
     assert store.get_model_version_by_alias("searched", "champion").version == version.version
@@ -96,7 +99,7 @@ def test_loguniform_has_its_ends_as_natural_logarithms() -> None:
     assert max(drawn) > 1
 
 
-def test_a_grid_is_every_combination_and_choices_are_not_drawn_twice(tmp_path: Path) -> None:
+def test_a_grid_is_every_combination_and_choices_are_not_drawn_twice(searches: Searcher, tmp_path: Path) -> None:
     space = {
         "alpha": {"type": "choice", "values": [0.1, 1, 1e-07]},
         "l1_ratio": {"type": "choice", "values": [0.5, 1]},
@@ -110,6 +113,8 @@ def test_a_grid_is_every_combination_and_choices_are_not_drawn_twice(tmp_path: P
     assert sorted(map(str, drawn)) == sorted(map(str, grid))
     few = written(tmp_path / "f.yml", space, sampling_algorithm="grid", limits={"max_total_trials": 4})
     assert search.read(str(few)).trials() == grid[:4]
+    done = searches(search=few, estimator="elasticnet", model_name="none")
+    assert "search      4 of 6 trials of elasticnet: alpha and l1_ratio (grid), as" in done.out
 
 
 def test_a_choice_is_used_as_it_is_written_and_once(tmp_path: Path) -> None:

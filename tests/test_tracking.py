@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from tests.conftest import Trainer
 from trainer import tracking
+from trainer.errors import UserError
 from trainer.git import Git
 
 
@@ -106,3 +108,19 @@ def test_the_commit_and_whether_the_tree_differs(tmp_path: Path, monkeypatch: py
     assert tracking.git_state(run) == Git(git(tmp_path, "rev-parse", "HEAD"), "false")
     (package / "tracking.py").write_text("changed")
     assert tracking.git_state(run) == Git(git(tmp_path, "rev-parse", "HEAD"), "true")
+
+
+def test_a_child_run_that_cannot_be_ended_does_not_hide_what_went_wrong(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OSError("the server is away")
+
+    info = store.create_run("0").info
+    parent = tracking.Run(info.run_id, "0", "", {}, store)
+    monkeypatch.setattr(store, "set_terminated", away)
+    with pytest.raises(ZeroDivisionError), tracking.child_run(parent, "first", {}, "sweep.py"):
+        _ = 1 / 0
+    told = pytest.raises(UserError, match="could not end a run: the server is away")
+    with told, tracking.child_run(parent, "second", {}, "sweep.py"):
+        pass

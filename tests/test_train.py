@@ -272,15 +272,18 @@ def test_a_kill_in_the_middle_registers_nothing_and_the_next_run_works(
 ) -> None:
     name = f"killed-{sent.name}"
     forest = ["--estimator=random_forest", "--n-estimators=100000", f"--model-name={name}"]
-    process = subprocess.Popen([sys.executable, "train.py", *forest], cwd=ROOT, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "train.py", *forest], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         run = wait_for_run(store, name)
         process.send_signal(sent)
-        process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode != 0
-    if sent != signal.SIGKILL:  # nobody can say goodbye after that one
+    if sent == signal.SIGKILL:  # nobody can say goodbye after that one
+        assert process.returncode == -sent
+    else:
+        assert process.returncode == 128 + sent
+        assert said.splitlines() == ["stopped: a run that had begun is FAILED, and nothing was registered"]
         assert store.get_run(run).info.status == "FAILED"
     assert not store.search_model_versions(f"name='{name}'")
     assert trains(model_name=name).code == 0

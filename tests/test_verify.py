@@ -160,6 +160,7 @@ def test_the_result_is_recorded_only_when_asked_for(
         "agrees": 1,
     }
     assert run.data.params["model"] == model[0]
+    assert run.data.tags["mlflow.source.name"] == "verify.py"
 
 
 @pytest.mark.parametrize(

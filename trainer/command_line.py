@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from trainer.errors import UserError
@@ -32,9 +33,9 @@ def run(
     Returns
     -------
     int
-        The exit code: 2 for what the user can mend.
+        The exit code: 2 for what the user can mend; 130 after Ctrl-C, 143 after SIGTERM.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that a run ends as FAILED
+    signal.signal(signal.SIGTERM, _terminate)
     for name, said in {"ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}.items():
         os.environ.setdefault(f"MLFLOW_{name}", said)  # the scripts say it better
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
@@ -46,6 +47,19 @@ def run(
             raise
         print(error, file=sys.stderr)
         return error.exit_code
+    except (KeyboardInterrupt, _TerminatedError) as error:
+        if debug:
+            raise
+        print("stopped: a run that had begun is FAILED, and nothing was registered", file=sys.stderr)
+        return 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, as an exception, so that a run ends as FAILED."""
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise _TerminatedError
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from math import exp, inf
+from math import exp, inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,13 @@ class Search:
         how = f"random, seed {self.seed}" if self.sampling == "random" else self.sampling
         return f"{' and '.join(self.space)} ({how})"
 
+    @property
+    def combinations(self) -> int | None:
+        """How many trials a space of choices has; None where a hyperparameter has a distribution."""
+        if not all(isinstance(values, list) for values in self.space.values()):
+            return None
+        return prod(len(values) for values in self.space.values())
+
     def trials(self) -> list[dict[str, str]]:
         """Draw the hyperparameters of each trial, spelled as on a command line.
 
@@ -57,9 +64,7 @@ class Search:
         """
         from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-        n_trials = self.n_trials
-        if all(isinstance(values, list) for values in self.space.values()):
-            n_trials = min(n_trials, len(ParameterGrid(self.space)))
+        n_trials = min(self.n_trials, self.combinations or self.n_trials)
         grid = self.sampling == "grid"
         points = ParameterGrid(self.space) if grid else ParameterSampler(self.space, n_trials, random_state=self.seed)
         drawn = [tuple(self._spelled(name, point[name]) for name in self.space) for point in islice(points, n_trials)]

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from trainer.files import Source
 
+# What a child run has from its parent: who has started it, and how.
+INHERITED = ("mlflow.user", "mlflow.source.type", "mlflow.source.git.commit")
 # The experiment that `mlflow run` uses where none is named; a workspace has it only once it is asked for.
 DEFAULT_EXPERIMENT = "Default"
 REACHABLE_SECONDS = 5
-SOURCE = "train.py"
 DEFAULT_STORE = "sqlite:///mlflow.db"
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Run:
 
 
 @contextmanager
-def start_run(params: Mapping[str, str], source: str = SOURCE) -> Iterator[Run]:
+def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
     """Open a run, or continue the one that `mlflow run` or Azure Machine Learning has opened.
 
     It ends FINISHED, or FAILED where the block raises, SystemExit and KeyboardInterrupt included.
@@ -94,7 +95,7 @@ def start_run(params: Mapping[str, str], source: str = SOURCE) -> Iterator[Run]:
 
 
 @contextmanager
-def child_run(parent: Run, name: str, params: Mapping[str, str]) -> Iterator[Run]:
+def child_run(parent: Run, name: str, params: Mapping[str, str], source: str) -> Iterator[Run]:
     """Open a run below another one; it ends as `start_run` ends one.
 
     Parameters
@@ -102,6 +103,8 @@ def child_run(parent: Run, name: str, params: Mapping[str, str]) -> Iterator[Run
     parent : Run
     name : str
     params : mapping of str to str
+    source : str
+        As for `start_run`.
 
     Raises
     ------
@@ -109,18 +112,24 @@ def child_run(parent: Run, name: str, params: Mapping[str, str]) -> Iterator[Run
         The tracking server refused.
     """
     client = parent.client
-    tags = {"mlflow.parentRunId": parent.id, **{key: text for key, text in parent.tags.items() if key == "mlflow.user"}}
+    tags = {key: text for key, text in parent.tags.items() if key in INHERITED}
+    tags |= {"mlflow.parentRunId": parent.id, "mlflow.source.name": source}
     with said_to_server("open a run"):
         info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
     child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
-    status = "FAILED"
     try:
         log(child, params=params)
         yield child
-        status = "FINISHED"
-    finally:
-        with said_to_server("end a run"):
-            client.set_terminated(child.id, status)
+    except BaseException:
+        with suppress(UserError):  # a server that is gone too is not what went wrong first
+            _end(child, "FAILED")
+        raise
+    _end(child, "FINISHED")
+
+
+def _end(run: Run, status: str) -> None:
+    with said_to_server("end a run"):
+        run.client.set_terminated(run.id, status)
 
 
 def log(
