@@ -34,12 +34,9 @@ def sweep(given: dict[str, str]) -> int:
     """One search, from a table to the registered model of its best trial."""
     if workers.place() is not None:
         raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
-    space = search.read(given["search"])
-    fixed = read_fixed(given)
-    trials = [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
+    space, trials = plan(given)
     train.echo_changes(given, PARAMETERS)
-    number = f"{len(trials)} of {space.combinations}" if len(trials) < (space.combinations or 0) else len(trials)
-    print(f"search      {number} trials of {trials[0].chosen.name}: {space}, as {given['search']} says")
+    print(f"search      {summary(space, trials)}, as {given['search']} says")
     others = {name: text for name, text in space.inputs.items() if name != "data" and given.get(name, text) != text}
     if others:
         told = ", ".join(f"{name}={text} (here {given[name]})" for name, text in others.items())
@@ -60,6 +57,25 @@ def sweep(given: dict[str, str]) -> int:
     return 0
 
 
+def plan(given: dict[str, str]) -> tuple[search.Search, list[train.Settings]]:
+    """Read the search space and check every trial before anything else happens.
+
+    Raises
+    ------
+    UserError
+        The search cannot be done.
+    """
+    space = search.read(given["search"])
+    fixed = read_fixed(given)
+    return space, [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
+
+
+def summary(space: search.Search, trials: Sequence[train.Settings]) -> str:
+    """Say in a few words what is searched."""
+    number = f"{len(trials)} of {space.combinations}" if len(trials) < (space.combinations or 0) else len(trials)
+    return f"{number} trials of {trials[0].chosen.name}: {space}"
+
+
 def read_fixed(given: dict[str, str]) -> dict[str, str]:
     """Check what all trials have in common, and give it by the names of `train.PARAMETERS`.
 
@@ -76,7 +92,7 @@ def read_fixed(given: dict[str, str]) -> dict[str, str]:
 
 
 def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
-    """Check the hyperparameters of a trial before anything else happens.
+    """Check the hyperparameters of a trial.
 
     Raises
     ------

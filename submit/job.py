@@ -5,7 +5,7 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +22,14 @@ from trainer.git import Git, ask_git
 
 ROOT = HERE.parent
 JOB_YML = HERE / "job.yml"
+# MLproject's entry points that can be sent: one run, or a search.
+MAIN, SWEEP = "main", "sweep"
 # What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
-CODE = ("MLproject", "conda.yml", "train.py", "trainer/*.py")
+_TRAINS = ("MLproject", "conda.yml", "train.py", "trainer/*.py")
+CODE = {MAIN: _TRAINS, SWEEP: (*_TRAINS, "sweep.py")}
 MAX_CODE_BYTES = 5_000_000
-DATA = "data"
+# The parameters that are files
+DATA, SEARCH = "data", "search"
 
 _ASSET = re.compile(r"azureml:(?P<name>[\w.-]+):(?P<version>[\w.-]+)")
 _URL = re.compile(r"(https?|azureml|abfss?|wasbs?|adl)://\S+")
@@ -33,8 +37,8 @@ _DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> dict[str, str]:
-    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as train.py does.
+def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1, entry: str = MAIN) -> dict[str, str]:
+    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as the script does.
 
     Parameters
     ----------
@@ -43,27 +47,28 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> d
         ``--data``, another way to say ``-P data=``.
     nodes : int
         How many nodes are to train together; not every estimator can.
+    entry : {'main', 'sweep'}
 
     Returns
     -------
     dict
-        Every parameter of MLproject's `main`.
+        Every parameter of MLproject's entry point.
 
     Raises
     ------
     UserError
         One cannot be used.
     """
-    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
-    defaults = {name: str(spec["default"]) for name, spec in entry["parameters"].items()}
+    defaults = read_defaults(entry)
     changed: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"-P {text!r} is not of the form name=value", "give -P name=value")
         if name not in defaults:
+            whose = "MLproject" if entry == MAIN else f"MLproject's {entry}"
             raise UserError(
-                f"MLproject has no parameter {name!r}{nearest(name, defaults)}", f"it has {', '.join(defaults)}"
+                f"{whose} has no parameter {name!r}{nearest(name, defaults)}", f"it has {', '.join(defaults)}"
             )
         if name in changed:
             raise UserError(f"the parameter {name} is given twice", "give it once")
@@ -78,6 +83,11 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> d
                 f"the value of {name} is {'empty' if not value else repr(value)}",
                 "give a word: `auto` stands for not given, `none` for no",
             )
+    if entry == SWEEP:
+        if nodes > 1:
+            raise UserError("a search runs on one node", "leave --nodes out")
+        read_search(defaults | changed)
+        return defaults | changed
     import train  # late: it imports what trains
 
     settings = train.read_settings(defaults | changed)
@@ -86,13 +96,44 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1) -> d
     return defaults | changed
 
 
-def changes(parameters: Mapping[str, str]) -> str:
-    """Say in one line what differs from the defaults of job.yml."""
-    defaults = yaml.safe_load(JOB_YML.read_text())["inputs"]
+def read_search(parameters: Mapping[str, str]) -> str:
+    """Check a search and all of its trials, and say in a few words what is searched.
+
+    Raises
+    ------
+    UserError
+        It cannot be done.
+    """
+    import sweep  # late: it imports what trains
+
+    path = str(in_project(parameters[SEARCH], read_defaults(SWEEP)[SEARCH]))
+    return sweep.summary(*sweep.plan({**parameters, SEARCH: path}))
+
+
+def read_entry(entry: str) -> dict[str, Any]:
+    """Give an entry point of MLproject."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][entry]
+    return found
+
+
+def read_defaults(entry: str) -> dict[str, str]:
+    """Give the defaults of the parameters of an entry point of MLproject."""
+    return {name: str(spec["default"]) for name, spec in read_entry(entry)["parameters"].items()}
+
+
+def in_project(given: str, default: str) -> Path:
+    """Give the path of a file, where a default is meant to lie in the project."""
+    path = Path(given).expanduser()
+    return ROOT / given if given == default and not path.exists() else path
+
+
+def changes(parameters: Mapping[str, str], entry: str = MAIN) -> str:
+    """Say in one line what differs from MLproject's defaults."""
+    defaults = read_defaults(entry)
     changed = [
         f"{name}={value} (not {defaults[name]})"
         for name, value in parameters.items()
-        if name != DATA and value != str(defaults[name])
+        if name != DATA and value != defaults[name]
     ]
     return ", ".join(changed) or "all defaults"
 
@@ -146,9 +187,7 @@ def find_data(given: str) -> Data:
         return Data({"type": "uri_folder" if given.endswith("/") else "uri_file", "path": given}, given)
     if given.startswith("azureml:"):
         raise UserError(f"{given!r} is not the name of a data asset's version", "give azureml:NAME:VERSION")
-    path = Path(given).expanduser()
-    if given == read_default_data() and not path.exists():
-        path = ROOT / given
+    path = in_project(given, read_defaults(MAIN)[DATA])
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(
@@ -162,12 +201,6 @@ def find_data(given: str) -> Data:
     counted = "" if path.is_file() else f"{len(files)} files, "
     kind = "uri_file" if path.is_file() else "uri_folder"
     return Data({"type": kind, "path": str(path.resolve())}, f"{path.name} ({counted}{size(total)})")
-
-
-def read_default_data() -> str:
-    """Give MLproject's default of `data`, a path in the project."""
-    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
-    return str(entry["parameters"][DATA]["default"])
 
 
 def look_up(workspace: Workspace, data: Data) -> Data:
@@ -197,9 +230,9 @@ def look_up(workspace: Workspace, data: Data) -> Data:
     return Data({"type": str(asset.type), "path": data.input["path"]}, data.text)
 
 
-def new_name() -> str:
+def new_name(entry: str = MAIN) -> str:
     """Make a job's name. It is chosen here, so that a job sent again after a lost answer is the same job."""
-    return f"train-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{'train' if entry == MAIN else entry}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +242,7 @@ class Order:
     Attributes
     ----------
     parameters : mapping of str to str
-        All of MLproject's.
+        All of the entry point's.
     data : Data
     environment : str
         As ``azureml:`` references name it.
@@ -219,6 +252,7 @@ class Order:
         Seconds; None for that of job.yml.
     nodes : int
         How many nodes train together, with one process each.
+    entry : {'main', 'sweep'}
     """
 
     parameters: Mapping[str, str]
@@ -227,6 +261,7 @@ class Order:
     experiment: str | None
     timeout: int | None
     nodes: int = 1
+    entry: str = MAIN
 
 
 def document(
@@ -252,10 +287,15 @@ def document(
     """
     job: dict[str, Any] = yaml.safe_load(JOB_YML.read_text())
     # As `mlflow run` does: what the shell would take apart arrives in one piece.
-    values = {key: shlex.quote(value) for key, value in order.parameters.items() if key != DATA}
-    job["inputs"] = {DATA: order.data.input} | values
+    job["inputs"] = {key: shlex.quote(value) for key, value in order.parameters.items()} | {DATA: order.data.input}
+    what = order.parameters["estimator"]
+    if order.entry == SWEEP:
+        path = in_project(order.parameters[SEARCH], read_defaults(SWEEP)[SEARCH]).resolve()
+        job["inputs"][SEARCH] = {"type": "uri_file", "path": str(path)}
+        job["command"] = _rendered(read_entry(SWEEP)["command"], (DATA, SEARCH))
+        what = f"search of {what}"
     job |= {"code": str(code), "environment": order.environment, "compute": f"azureml:{cluster}"}
-    job["display_name"] = f"{order.parameters['estimator']} on {Path(order.data.input['path']).name}"
+    job["display_name"] = f"{what} on {Path(order.data.input['path']).name}"
     if name is not None:
         job["name"] = name
     if order.experiment is not None:
@@ -271,6 +311,16 @@ def document(
     # Named here, or else the client adds git's remote address, which may hold a password.
     job["properties"] = {"mlflow.source.git.commit": git.commit, "azureml.git.dirty": git.dirty}
     return job
+
+
+def _rendered(command: str, files: Sequence[str]) -> str:
+    """Turn a command of MLproject into that of a job, with the paths of files in quotes."""
+
+    def place(found: re.Match[str]) -> str:
+        named = f"${{{{inputs.{found[1]}}}}}"
+        return f'"{named}"' if found[1] in files else named
+
+    return re.sub(r"\{(\w+)\}", place, command)
 
 
 def read_git() -> Git:
@@ -293,7 +343,7 @@ class Staged:
     bytes: int
 
 
-def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES) -> Staged:
+def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES, entry: str = MAIN) -> Staged:
     """Copy what a job needs into a fresh folder: files on the list, no links, nothing else.
 
     Parameters
@@ -304,6 +354,7 @@ def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES) -> Stage
         The project.
     limit : int
         Bytes.
+    entry : {'main', 'sweep'}
 
     Raises
     ------
@@ -311,7 +362,7 @@ def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES) -> Stage
         A file is missing, or together they are larger than `limit`.
     """
     total, count = 0, 0
-    for pattern in CODE:
+    for pattern in CODE[entry]:
         sources = sorted(path for path in root.glob(pattern) if path.is_file() and not path.is_symlink())
         if not sources:
             raise UserError(f"the project in {root} has no {pattern}", "work in a complete clone")
@@ -323,7 +374,7 @@ def stage(folder: Path, root: Path = ROOT, limit: int = MAX_CODE_BYTES) -> Stage
     if total > limit:
         raise UserError(
             f"the code is {size(total)}; at most {size(limit)} are sent",
-            f"keep data and models out of {', '.join(CODE)}; data are given with --data",
+            f"keep data and models out of {', '.join(CODE[entry])}; data are given with --data",
         )
     return Staged(folder, count, total)
 

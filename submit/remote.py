@@ -3,6 +3,7 @@
 \b
     python submit/remote.py                          # the defaults of MLproject
     python submit/remote.py -P estimator=elasticnet -P alpha=0.1 --data sales.parquet
+    python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
 
@@ -55,7 +56,11 @@ _queue_timeout = click.option(
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=__doc__)
-@click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of MLproject's main.")
+@click.option(
+    "-e", "--entry-point", default="main", show_default=True, type=click.Choice(["main", "sweep"]),
+    help="MLproject's: main trains a model, sweep searches for its hyperparameters.",
+)  # fmt: skip
+@click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(
     "--data", metavar="PATH|ASSET|URL", help="The table: a local file or folder, azureml:NAME:VERSION, a URL."
 )
@@ -161,10 +166,11 @@ def submit(options: dict[str, Any]) -> int:
 
     timeout = options["timeout"] and job.read_seconds("--timeout", options["timeout"])
     queue_timeout = job.read_seconds("--queue-timeout", options["queue_timeout"])
-    parameters = job.read_parameters(options["parameters"], options["data"], options["nodes"])
+    entry = options["entry_point"]
+    parameters = job.read_parameters(options["parameters"], options["data"], options["nodes"], entry)
     data = job.find_data(parameters[job.DATA])
     environment = places.read_environment()
-    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"])
+    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"], entry)
     if options["dry_run"]:
         click.echo(job.to_yaml(job.document(order, ROOT, options["cluster"] or places.default_cluster())), nl=False)
         return DONE
@@ -179,7 +185,7 @@ def submit(options: dict[str, Any]) -> int:
         places.check_nodes(cluster, options["nodes"])
         known = places.has_environment(workspace, environment)
     with tempfile.TemporaryDirectory(prefix="submit-") as scratch:
-        staged = job.stage(Path(scratch) / "code")
+        staged = job.stage(Path(scratch) / "code", entry=entry)
         made = "" if known else ", to be created (its image is built once, about 10 minutes)"
         screen.table(
             [
@@ -190,7 +196,8 @@ def submit(options: dict[str, Any]) -> int:
                 ("code", f"{staged.files} files, {size(staged.bytes)}"),
                 ("data", data.text),
                 *((("nodes", f"{order.nodes}, which train one model together"),) if order.nodes > 1 else ()),
-                ("parameters", job.changes(parameters)),
+                *((("search", job.read_search(parameters)),) if entry == job.SWEEP else ()),
+                ("parameters", job.changes(parameters, entry)),
             ]
         )
         asks = not options["yes"] and screen.terminal and can_ask()
@@ -205,7 +212,7 @@ def submit(options: dict[str, Any]) -> int:
             if ending is not None:
                 screen.say(f"its node was taken away: sent again, {attempt} of {options['resubmit']} times", "yellow")
             tags = {"resubmission_of": name} if name else {}
-            name = job.new_name()
+            name = job.new_name(entry)
             document = job.document(order, staged.folder, cluster.name, name, tags)
             ending = _send(workspace, document, Path(scratch), options["detach"], options["on_interrupt"])
             if ending is None:

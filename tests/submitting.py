@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import pandas as pd
 from tests.conftest import ROOT
 from tests.standin import StandIn
 
+# No command of a test takes so long.
+SECONDS = 240
 # A project that takes no time to train: submit/ and the files that are staged are the real ones.
 TINY = """
 import sys, time
@@ -88,6 +92,9 @@ class Warm:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], SECONDS)[0]:
+            self._process.kill()
+            raise TimeoutError(f"{shlex.join(line)} goes on after {SECONDS} s: {out.read_text()}{err.read_text()}")
         code = int(self._process.stdout.readline())
         return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
 
@@ -130,9 +137,9 @@ class Client:
         return self.process.wait(seconds)
 
 
-def job_name(said: str) -> str:
+def job_name(said: str, kind: str = "train") -> str:
     """Find the job's name in what `remote.py` has said."""
-    found = re.findall(r"^job +(train-[\w-]+)$", said, re.MULTILINE)
+    found = re.findall(rf"^job +({kind}-[\w-]+)$", said, re.MULTILINE)
     assert found, said
     return str(found[-1])
 

@@ -16,6 +16,7 @@ from tests.conftest import ROOT, SECRET, Submitted, Trainer, run_id
 from tests.standin import Request, StandIn, names
 from tests.submitting import Warm, job_name, together
 
+CODE = {"MLproject", "conda.yml", "train.py", *(f"trainer/{path.name}" for path in ROOT.glob("trainer/*.py"))}
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
 
 
@@ -27,6 +28,30 @@ def writes(requests: list[Request]) -> Counter[str]:
         if request.method in WRITES and request.plane in ("control", "blob") and "listSecrets" not in request.path:
             found["blobs" if request.plane == "blob" else kind] += 1
     return found
+
+
+def code_files(requests: list[Request]) -> set[str]:
+    """List the files of code that were uploaded."""
+    uploads = [request.path for request in requests if request.plane == "blob" and request.method == "PUT"]
+    return {path.rpartition("/code/")[2] for path in uploads if "/code/" in path}
+
+
+@pytest.fixture(scope="module")
+def searched(
+    remote: Warm, standin_session: StandIn, submitted: Submitted, tmp_path_factory: pytest.TempPathFactory
+) -> Submitted:
+    """A search of three trials, sent with `submit/remote.py`."""
+    folder = tmp_path_factory.mktemp("searched")
+    document = yaml.safe_load((ROOT / "submit" / "sweep.yml").read_text())
+    document["limits"]["max_total_trials"] = 3
+    (folder / "mine.yml").write_text(yaml.safe_dump(document))
+    before = len(standin_session.requests)
+    asked = ("-e", "sweep", "-P", "search=mine.yml", "-P", "model_name=searched")
+    done = remote("--yes", "--output-dir", folder / "out", *asked, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = job_name(done.stdout, "sweep")
+    requests = standin_session.requests[before:]
+    return Submitted(name, done.stdout, done.stderr, folder / "out" / name, requests, [])
 
 
 def test_the_screen_tells_what_will_be_sent_and_what_became_of_it(submitted: Submitted) -> None:
@@ -92,12 +117,7 @@ def test_what_arrives_is_what_was_staged(standin: StandIn, submitted: Submitted)
     values = {key: one["value"] for key, one in job["inputs"].items() if one["jobInputType"] == "literal"}
     entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
     assert values == {key: str(spec["default"]) for key, spec in entry["parameters"].items() if key != "data"}
-    sent = {
-        request.path.partition("/code/")[2]
-        for request in submitted.requests
-        if request.plane == "blob" and request.method == "PUT" and "/code/" in request.path
-    }
-    assert sent == {"MLproject", "conda.yml", "train.py"} | {f"trainer/{p.name}" for p in ROOT.glob("trainer/*.py")}
+    assert code_files(submitted.requests) == CODE
 
 
 def test_a_second_submission_sends_nothing_but_the_job(
@@ -203,7 +223,7 @@ def test_doctor_finds_all_well_and_says_what_is_not(
 
 
 @pytest.mark.parametrize("where", ["job.yml", "sweep.yml", "compute.yml", "environment.yml"])
-def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, where: str, tmp_path: Path) -> None:
+def test_the_yaml_files_stand_alone(standin: StandIn, searched: Submitted, where: str, tmp_path: Path) -> None:
     done = standin.run(
         [sys.executable, str(ROOT / "tests" / "clients" / "by_hand.py"), where], cwd=tmp_path, timeout=120
     )
@@ -212,8 +232,8 @@ def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, wher
     if where == "job.yml":
         assert http.wait(standin, said["name"]) == "Completed", http.log(standin, said["name"])
         assert "rmse        48.0518" in http.log(standin, said["name"])
-        # the same files as the staged folder, so the same code
-        assert said["code"] == http.job(standin, submitted.job)["codeId"].removeprefix("azureml:")
+        # the same files as those that were staged for a search, so the same code
+        assert said["code"] == http.job(standin, searched.job)["codeId"].removeprefix("azureml:")
     elif where == "sweep.yml":
         assert http.wait(standin, said["name"], seconds=90) == "Completed", http.log(standin, f"{said['name']}_0")
         best = http.job(standin, said["name"])["properties"]
@@ -223,6 +243,30 @@ def test_the_yaml_files_stand_alone(standin: StandIn, submitted: Submitted, wher
         assert {param["key"]: param["value"] for param in trial["params"]}["model_name"] == "none"
     else:
         assert said["name"] in ("cpu-cluster", "mlflow-trainer")
+
+
+def test_a_search_on_a_node_is_the_search_on_this_machine(
+    standin: StandIn, searched: Submitted, trains: Trainer
+) -> None:
+    assert re.search(r"^search +3 trials of ridge: alpha \(random, seed 0\)$", searched.out, re.MULTILINE)
+    assert f"models:/searched/1, from run {searched.job}" in searched.out
+    assert code_files(searched.requests) == CODE | {"sweep.py"}
+    assert "max_total_trials: 3" in (searched.outputs / "search" / "mine.yml").read_text()
+
+    query = f"tags.mlflow.parentRunId = '{searched.job}'"
+    body = {"experiment_ids": [http.run(standin, searched.job)["info"]["experiment_id"]], "filter": query}
+    found = http.call(standin, "POST", f"{http.MLFLOW}/runs/search", json=body).json()["runs"]
+    assert [trial["info"]["status"] for trial in found] == ["FINISHED"] * 3
+    tried = {
+        metric["value"]: trial["data"]["params"][0]["value"]
+        for trial in found
+        for metric in trial["data"]["metrics"]
+        if metric["key"] == "cv_rmse_mean"
+    }
+    metric = json.loads((searched.outputs / "metric.json").read_text())
+    assert metric["params"]["alpha"] == tried[min(tried)]
+    local = trains(alpha=tried[min(tried)], model_name="none")
+    assert f"rmse        {metric['RMSE']:.4f}" in local.out
 
 
 def test_two_nodes_train_one_model(remote: Warm, tmp_path: Path) -> None:

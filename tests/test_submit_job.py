@@ -37,6 +37,41 @@ def test_job_yml_has_the_command_and_the_parameters_of_mlproject() -> None:
     assert (ROOT / "submit" / JOB["inputs"]["data"]["path"]).resolve() == ROOT / MAIN["parameters"]["data"]["default"]
 
 
+def test_a_search_is_the_entry_point_sweep_of_mlproject() -> None:
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["sweep"]
+    parameters = job.read_parameters(["target=it's"], None, entry=job.SWEEP)
+    assert parameters.keys() == entry["parameters"].keys()
+    document = job.document(replace(order(), parameters=parameters, entry=job.SWEEP), ROOT, "cluster")
+    ours = [word.replace("${{inputs.", "{").replace("}}", "}") for word in shlex.split(document["command"])]
+    assert ours == shlex.split(entry["command"])
+    assert document["inputs"].keys() == entry["parameters"].keys()
+    assert document["inputs"]["search"] == {"type": "uri_file", "path": str(ROOT / "submit" / "sweep.yml")}
+    assert shlex.split(document["inputs"]["target"]) == ["it's"]
+    for quoted in ('--search "${{inputs.search}}"', '--data "${{inputs.data}}"', "--target ${{inputs.target}}"):
+        assert quoted in document["command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        (["alpha=1"], "MLproject's sweep has no parameter 'alpha'"),
+        (["search=away.yml"], "cannot read away.yml: No such file or directory"),
+        (["estimator=random_forest"], f"{ROOT / 'submit' / 'sweep.yml'}: the estimator random_forest has no alpha"),
+        (["cv=0"], "trials are compared by cross-validation, and cv=0"),
+        (["seed=x"], "seed should be a whole number"),
+    ],
+)
+def test_a_search_that_cannot_be_is_told_before_anything_is_sent(
+    given: list[str], cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        job.read_parameters(given, None, entry=job.SWEEP)
+    assert caught.value.cause.startswith(cause)
+    with pytest.raises(UserError, match="a search runs on one node"):
+        job.read_parameters([], None, nodes=2, entry=job.SWEEP)
+
+
 def test_no_parameter_renders_as_nothing_or_as_anything_but_text() -> None:
     document = job.document(order(), ROOT, "cluster")
     for name, value in document["inputs"].items():
