@@ -110,12 +110,21 @@ def test_the_commit_and_whether_the_tree_differs(tmp_path: Path, monkeypatch: py
     assert tracking.git_state(run) == Git(git(tmp_path, "rev-parse", "HEAD"), "true")
 
 
+def away(*_: object) -> None:
+    raise OSError("the server is away")
+
+
+def test_a_run_that_cannot_be_ended_is_told(trains: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", away)
+    done = trains(model_name="none", cv=0)
+    assert (done.code, "could not end a run: the server is away" in done.err) == (2, True), done.err
+    done = trains(target="nothing")
+    assert (done.code, "the target 'nothing' is not a column" in done.err) == (2, True), done.err
+
+
 def test_a_child_run_that_cannot_be_ended_does_not_hide_what_went_wrong(
     store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
-        raise OSError("the server is away")
-
     info = store.create_run("0").info
     parent = tracking.Run(info.run_id, "0", "", {}, store)
     monkeypatch.setattr(store, "set_terminated", away)

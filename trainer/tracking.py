@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
         if not any(os.environ.get(name) for name in given):
             mlflow.set_experiment(DEFAULT_EXPERIMENT)
         active = mlflow.start_run()
-    with active:
+    with _ending(mlflow.end_run):
         info, known = active.info, active.data.params
         for name in params.keys() & known.keys():
             if params[name] != known[name]:
@@ -117,19 +117,22 @@ def child_run(parent: Run, name: str, params: Mapping[str, str], source: str) ->
     with said_to_server("open a run"):
         info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
     child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
-    try:
+    with _ending(lambda status: client.set_terminated(child.id, status)):
         log(child, params=params)
         yield child
+
+
+@contextmanager
+def _ending(end: Callable[[str], None]) -> Iterator[None]:
+    """End a run FINISHED, or FAILED where the block raises."""
+    try:
+        yield
     except BaseException:
-        with suppress(UserError):  # a server that is gone too is not what went wrong first
-            _end(child, "FAILED")
+        with suppress(UserError), said_to_server("end a run"):  # that the server is away came second
+            end("FAILED")
         raise
-    _end(child, "FINISHED")
-
-
-def _end(run: Run, status: str) -> None:
     with said_to_server("end a run"):
-        run.client.set_terminated(run.id, status)
+        end("FINISHED")
 
 
 def log(
