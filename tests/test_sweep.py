@@ -3,6 +3,7 @@
 import math
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def children(store: mlflow.MlflowClient, parent: str) -> list[mlflow.entities.Ru
 
 
 def test_the_best_trial_is_trained_and_registered_as_train_does_it(
-    searches: Searcher, trains: Trainer, store: mlflow.MlflowClient
+    searches: Searcher, trains: Trainer, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "sweep.py")])
     done = searches(model_name="searched")
     assert (done.code, done.err) == (0, "")
     trials = children(store, run_id(done))

@@ -146,8 +146,9 @@ def test_another_version_that_cannot_read_the_model_is_named(model: tuple[str, P
 
 
 def test_the_result_is_recorded_only_when_asked_for(
-    model: tuple[str, Path], verifies: Any, store: mlflow.MlflowClient
+    model: tuple[str, Path], verifies: Any, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "verify.py")])
     before = len(store.search_runs(["0"]))
     verifies(model=model[0])
     assert len(store.search_runs(["0"])) == before

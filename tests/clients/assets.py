@@ -23,6 +23,11 @@ def say(step: str, **values: Any) -> None:
     print(json.dumps({"step": step, **values}, default=str), flush=True)
 
 
+def wait(client: MLClient, job: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        client.jobs.stream(job)
+
+
 def main() -> None:
     names = [os.environ[key] for key in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")]
     client = MLClient(DefaultAzureCredential(), *names)
@@ -70,7 +75,7 @@ def main() -> None:
     )
 
     job = command(
-        command="sleep 2; cat ${{inputs.data}}/*.csv; mkdir outputs; echo saved > outputs/o.txt",
+        command="cat ${{inputs.data}}/*.csv; mkdir outputs; echo saved > outputs/o.txt",
         inputs={"data": Input(type="uri_folder", path="azureml:assets-data:2", mode="download")},
         environment="assets-env@latest",
         compute="assets-cluster",
@@ -78,10 +83,8 @@ def main() -> None:
         tags={"first": "1"},
     )
     sent = client.jobs.create_or_update(job)
-    log = io.StringIO()
-    with contextlib.redirect_stdout(log):
-        client.jobs.stream(sent.name)
-    say("log", lines=log.getvalue().splitlines())
+    wait(client, sent.name)
+    say("data read", job=sent.name)
     ended = client.jobs.get(sent.name)
     ended.tags["second"] = "2"
     client.jobs.create_or_update(ended)
@@ -98,17 +101,15 @@ def main() -> None:
     say("model", version=kept.version, path=client.models.get("assets-model", version="1").path)
     say("models", names=[row.name for row in client.models.list() if row.name == "assets-model"])
     reading = command(
-        command="sleep 2; cat ${{inputs.model}}/o.txt",
+        command="cat ${{inputs.model}}/o.txt",
         inputs={"model": Input(type="custom_model", path="azureml:assets-model:1")},
         environment="assets-env@latest",
         compute="assets-cluster",
         experiment_name="assets",
     )
     sent = client.jobs.create_or_update(reading)
-    log = io.StringIO()
-    with contextlib.redirect_stdout(log):
-        client.jobs.stream(sent.name)
-    say("model read", lines=log.getvalue().splitlines())
+    wait(client, sent.name)
+    say("model read", job=sent.name)
     client.compute.begin_delete("assets-cluster").result()
     try:
         client.compute.get("assets-cluster")

@@ -109,7 +109,7 @@ def main() -> None:
 
         job = command(
             code=str(code),
-            command="python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} "
+            command="sleep 3; python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} "
             "--out ${{outputs.model}} "
             "${{inputs.nothing}}",
             inputs={"data": Input(type="uri_file", path=str(data)), "alpha": 0.5, "nothing": ""},
