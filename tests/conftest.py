@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+from hypothesis import settings
 from mlflow.tracking import fluent
 
 import train
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # A shell has its background jobs ignore SIGINT, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Property tests draw the same examples each time, and no example has a deadline: a busy machine is no fault.
+settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parent.parent
 
