@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,17 @@ def test_time_limits_hold(standin: StandIn) -> None:
     assert "time limit (PT1S)" in http.details(standin, "endless")["error"]["error"]["message"]
     assert http.run(standin, "endless")["info"]["status"] == "KILLED"
     assert http.log(standin, "endless") == "begun\n"
+
+
+def test_a_job_may_be_cancelled_at_any_moment_of_its_start(standin: StandIn) -> None:
+    bearer, moments = http.token(standin), 20
+    for number in range(moments):
+        http.submit(standin, f"early-{number}", "sleep 600").raise_for_status()
+        time.sleep(number * 0.01)
+        cancel = {"params": {"api-version": "2023-04-01-preview"}, "bearer": bearer}
+        http.call(standin, "POST", f"/jobs/early-{number}/cancel", **cancel).raise_for_status()
+    for number in range(moments):
+        assert http.wait(standin, f"early-{number}", seconds=30) == "Canceled"
 
 
 def test_a_cancelled_job_ends_wherever_it_is(standin: StandIn) -> None:

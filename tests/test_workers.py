@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT, Done, Trainer, run_id
+from tests.standin.state import free_port
 from trainer import workers
 from trainer.errors import UserError
 
@@ -31,12 +32,6 @@ def rounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rounded") / "table.parquet"
     frame.to_parquet(path, row_group_size=500, index=False)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def start(size: int, *arguments: object) -> list[subprocess.Popen[str]]:

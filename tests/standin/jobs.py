@@ -69,9 +69,16 @@ class Jobs:
         return body
 
     def update(self, name: str, **changes: Any) -> Document:
-        """Change a job's document and return it."""
-        body = self.body(name) | changes
-        self.service.documents.put("job", name, body)
+        """Change a job's document and return it.
+
+        Raises
+        ------
+        ServiceError
+            404 if there is no such job.
+        """
+        body = self.service.documents.change("job", name, changes)
+        if body is None:
+            raise not_found("Job", name)
         return body
 
     def ended(self, name: str) -> bool:

@@ -35,9 +35,13 @@ def main() -> int:
     options = parser.parse_args()
     pipes = [int(fd) for fd in options.pipes.split(",") if fd]
 
+    # The wakeup descriptor is written to at once. A handler is run by the interpreter, and so not while the main thread
+    # waits for the child, if the signal came just before it began to.
     told_read, told_write = os.pipe()
+    os.set_blocking(told_write, False)
+    signal.set_wakeup_fd(told_write, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: os.write(told_write, b"x") and None)
+        signal.signal(number, lambda *_: None)
 
     lock = open(options.lock, "w") if options.lock else None  # noqa: SIM115 - it is held until the end
     if lock:
@@ -65,7 +69,7 @@ def main() -> int:
         ended, _, _ = select.select([*pipes, told_read], [], [], options.deadline)
         if child.poll() is not None:
             return
-        reason[0] = "deadline" if not ended else "terminated" if told_read in ended else "owner-gone"
+        reason[0] = "deadline" if not ended else "owner-gone" if set(pipes) & set(ended) else "terminated"
         signal_group(child.pid, signal.SIGTERM)
         try:
             child.wait(GRACE)

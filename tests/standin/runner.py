@@ -58,14 +58,17 @@ async def follow(service: Service, name: str) -> Ending:
     if not body.get("launched"):
         service.jobs.update(name, status="Queued")
         await service.jobs.allocate(name, compute, nodes(properties))
-        _advance(service, name, "Preparing")
+        _check_wanted(service, name)
+        service.jobs.update(name, status="Preparing")
         failure = await _prepare(service, name, properties)
         if failure is not None:
             return "Failed", failure
-        _advance(service, name, "Running")
+        _check_wanted(service, name)
         await service.in_thread(_launch, service, name, properties)
     else:
         service.jobs.take_nodes(name, compute, nodes(properties))
+    if service.jobs.body(name)["status"] == "Preparing":
+        service.jobs.update(name, status="Running", started=service.jobs.clock())
     preempted = None
     if service.jobs.low_priority(compute):
         preempted = service.faults.take({"preempt"}, compute or "")
@@ -99,13 +102,9 @@ def world_size(properties: Document) -> int:
     return nodes(properties) * int(distribution.get("processCountPerInstance") or 1)
 
 
-def _advance(service: Service, name: str, status: str) -> None:
+def _check_wanted(service: Service, name: str) -> None:
     if service.jobs.body(name).get("cancel"):
         raise Cancelled
-    changes: Document = {"status": status}
-    if status == "Running":
-        changes["started"] = service.jobs.clock()
-    service.jobs.update(name, **changes)
 
 
 async def _prepare(service: Service, name: str, properties: Document) -> Document | None:
@@ -123,11 +122,12 @@ async def _prepare(service: Service, name: str, properties: Document) -> Documen
 
 
 def _launch(service: Service, name: str, properties: Document) -> None:
-    """Start the processes of a job; they do not depend on this one."""
+    """Start the processes of a job, which do not depend on this one, and wait until each has its keeper."""
     folder, world = service.folder.job(name), world_size(properties)
     fault = service.faults.take({"job-fails"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1])
     if fault:
         (folder / "fails.py").write_text(FAILING.format(code=fault.code))
+    keepers: list[subprocess.Popen[bytes]] = []
     port, python = free_port(), Path(service.jobs.body(name)["python"])
     limit = rendering.seconds((properties.get("limits") or {}).get("timeout"))
     for rank in range(world):
@@ -167,6 +167,10 @@ def _launch(service: Service, name: str, properties: Document) -> None:
             start_new_session=True,
         )
         service.job_children.append(process)
+        keepers.append(process)
+    for rank, process in enumerate(keepers):
+        while process.poll() is None and holder(folder / f"keeper-{rank}.lock") is None:
+            time.sleep(0.01)
     service.jobs.update(name, launched=True)
 
 
@@ -184,8 +188,7 @@ def _exit(service: Service, name: str, rank: int) -> Document | None:
 
 async def _end(service: Service, name: str, world: int) -> None:
     """End what still runs of a job and wait until it is gone."""
-    for rank in range(world):
-        _tell(service.folder.job(name) / f"keeper-{rank}.lock")
+    terminate(service, name)
     while not all(_exit(service, name, rank) for rank in range(world)):
         await asyncio.sleep(0.05)
 
@@ -239,10 +242,11 @@ async def _finalize(service: Service, name: str, properties: Document, world: in
     if any(ending["reason"] == "deadline" for ending in endings):
         limit = (properties.get("limits") or {}).get("timeout")
         return "Canceled", run_error("UserError", f"The job was canceled because it exceeded its time limit ({limit}).")
-    if any(ending["reason"] in ("lost", "owner-gone") for ending in endings):
-        return "Failed", run_error("SystemError", "The node that ran this job is gone.")
     # A process that ended because another had failed is not the one to name.
     bad = [(e["ended"], rank, e["code"]) for rank, e in enumerate(endings) if e["code"] and e["reason"] == "exited"]
+    reasons = {ending["reason"] for ending in endings}
+    if reasons & {"lost", "owner-gone"} or (reasons != {"exited"} and not bad):
+        return "Failed", run_error("SystemError", "The node that ran this job is gone.")
     if not bad:
         return "Completed", None
     _, rank, code = min(bad)

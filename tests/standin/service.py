@@ -275,6 +275,7 @@ async def serve(options: argparse.Namespace) -> None:
     await service.tracking.open()
     service.blob_session = aiohttp.ClientSession(
         auto_decompress=False,
+        connector=aiohttp.TCPConnector(force_close=True),
         timeout=aiohttp.ClientTimeout(total=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
     )
@@ -285,7 +286,7 @@ async def serve(options: argparse.Namespace) -> None:
     proxy = Proxy(ports["https"], service.record)
     door = await asyncio.start_server(proxy.serve, sock=sockets["proxy"], limit=1 << 16)
     service.jobs.resume()
-    folder.ready.write_text(json.dumps({**ports, "pid": os.getpid()}))
+    folder.serving({**ports, "pid": os.getpid()})
 
     waits = [asyncio.create_task(event.wait()) for event in (stop, gone)]
     await asyncio.wait(waits, timeout=options.lifetime or None, return_when=asyncio.FIRST_COMPLETED)

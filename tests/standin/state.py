@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import random
 import secrets
 import socket
 import sqlite3
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 Document = dict[str, Any]
+# Below those that kernels give to outgoing connections: one of these could take a port that is not listened on yet.
+PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class Folder:
             path.write_bytes(secrets.token_bytes(size))
         return path.read_bytes()
 
+    def serving(self, ports: dict[str, int]) -> None:
+        """Say that the stand-in serves; who waits for the file finds it complete."""
+        partial = self.root / "serving.partial"
+        partial.write_text(json.dumps(ports))
+        os.replace(partial, self.ready)
+
     def ports(self) -> dict[str, int]:
         """Return the ports of the last time, empty at first."""
         path = self.root / "ports.json"
@@ -98,6 +108,15 @@ class Documents:
                 "ON CONFLICT (kind, name, version) DO UPDATE SET body = excluded.body",
                 (kind, name, version, json.dumps(body)),
             )
+
+    def change(self, kind: str, name: str, changes: Document) -> Document | None:
+        """Change some of a document, and return it; two threads may change one at a time."""
+        with self._lock:
+            body = self.get(kind, name)
+            if body is not None:
+                body |= changes
+                self.put(kind, name, body)
+            return body
 
     def get(self, kind: str, name: str, version: str = "") -> Document | None:
         """Return a document, or None."""
@@ -153,16 +172,14 @@ def holder(lock: Path) -> int | None:
 
 
 def listen(port: int = 0) -> socket.socket:
-    """Return a socket that listens on loopback, on `port` if that is free and else on any."""
-    for candidate in (port, 0):
+    """Return a socket that listens on loopback, on `port` if that is free and else on another."""
+    for candidate in [*([port] if port else []), *random.sample(PORTS, 50)]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", candidate))
         except OSError:
             sock.close()
-            if candidate == 0:
-                raise
             continue
         sock.listen(128)
         return sock

@@ -71,8 +71,11 @@ class Tracking:
             self._names[body["uuid"]], self._ids[name] = name, body["uuid"]
 
     async def open(self) -> None:
-        """Open the connections to the server."""
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+        """Make connections to the server possible.
+
+        Each request has its own: a server closes one that was idle, and it may do so just when it is used again.
+        """
+        self._session = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(force_close=True))
 
     async def close(self) -> None:
         """Close them."""

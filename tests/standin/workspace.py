@@ -234,7 +234,8 @@ class StandIn:
         if not self.folder.requests.exists():
             return []
         known = {field.name for field in fields(Request)}
-        rows = [json.loads(line) for line in self.folder.requests.read_text().splitlines()]
+        complete, _, _ = self.folder.requests.read_text().rpartition("\n")  # the last line may be half written
+        rows = [json.loads(line) for line in complete.splitlines()]
         return [Request(**{key: value for key, value in row.items() if key in known}) for row in rows]
 
     @property
