@@ -95,6 +95,7 @@ class Documents:
     def __post_init__(self) -> None:
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")  # it outlives a crash of this process, not one of the machine
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS document (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, "
             "name TEXT, version TEXT, body TEXT, UNIQUE (kind, name, version))"

@@ -51,6 +51,8 @@ class Storage:
             credential={"account_name": names.ACCOUNT, "account_key": self.account_key},
             # It is on this machine: if it does not answer, it has been stopped.
             retry_total=0,
+            # A connection that is kept may be closed by the other side just when it is used again.
+            headers={"Connection": "close"},
         )
 
     def container(self, datastore: str) -> ContainerClient:
