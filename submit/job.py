@@ -232,7 +232,7 @@ def look_up(workspace: Workspace, data: Data) -> Data:
 
 def new_name(entry: str = MAIN) -> str:
     """Make a job's name. It is chosen here, so that a job sent again after a lost answer is the same job."""
-    return f"{'train' if entry == MAIN else entry}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{'train' if entry == MAIN else entry}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class Screen:
         if self._console is not None:
             self._console.print(text, style=style, markup=False)
         else:
-            print(text, flush=True)
+            print(text + "\n", end="", flush=True)  # in one piece: another thread may write, too
 
     def table(self, rows: Sequence[tuple[str, str]]) -> None:
         """Write names and values, one pair a line."""

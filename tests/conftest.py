@@ -135,7 +135,7 @@ def submitted(standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("submitted")
     standin_session.clear_faults()
     before, refused = len(standin_session.requests), len(standin_session.refused_hosts)
-    done = standin_session.run(command("--yes", "--output-dir", folder / "outputs"), cwd=folder, timeout=180)
+    done = standin_session.run(command("--yes", "--output-dir", folder / "outputs"), cwd=folder, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     job = job_name(done.stdout)
     return Submitted(

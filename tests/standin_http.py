@@ -119,7 +119,7 @@ def job(workspace: StandIn, name: str) -> dict[str, Any]:
     return properties
 
 
-def wait(workspace: StandIn, name: str, *states: str, seconds: float = 60) -> str:
+def wait(workspace: StandIn, name: str, *states: str, seconds: float = 240) -> str:
     """Wait until a job is in one of these states, by default until it has ended."""
     wanted = states or ("Completed", "Failed", "Canceled")
     until = time.monotonic() + seconds

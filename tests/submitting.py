@@ -121,18 +121,20 @@ class Client:
     @property
     def text(self) -> str:
         """What it has written."""
-        return self.said.read_text()
+        return self.said.read_text(errors="replace")
 
-    def until(self, pattern: str, seconds: float = 60) -> str:
+    def until(self, pattern: str, seconds: float = 240) -> str:
         """Wait until it has written something, and return that."""
         deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.text)):
-            assert self.process.poll() is None, self.text
+        while True:
+            ended = self.process.poll() is not None  # before the look, or its last words would be missed
+            if found := re.search(pattern, self.text):
+                return found[0]
+            assert not ended, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.05)
-        return found[0]
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 240) -> int:
         """Wait for its end and return the exit code."""
         return self.process.wait(seconds)
 

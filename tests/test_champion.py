@@ -235,7 +235,7 @@ def test_of_two_runs_at_the_same_moment_the_better_one_stays(
         [sys.executable, "train.py", "--model-name=race", f"--alpha={alpha}", "--cv=0"] for alpha in (1, 300, 1, 300)
     ]
     running = [subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) for line in commands]
-    said = [process.communicate(timeout=120)[0] for process in running]
+    said = [process.communicate(timeout=240)[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4
     versions = store.search_model_versions("name='race'")
     assert len(versions) == 5

@@ -19,7 +19,7 @@ LOGGED_MODELS = "logged-models{} failed with error code 404 != 200. Response bod
 def facts(standin_session: StandIn) -> dict[str, Any]:
     """What the client has printed, and its warnings."""
     standin_session.clear_faults()
-    done = standin_session.run([sys.executable, str(CLIENT), standin_session.tracking_uri], timeout=240)
+    done = standin_session.run([sys.executable, str(CLIENT), standin_session.tracking_uri], timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"step"')]
     autolog = done.stderr.split("autolog begins")[1].split("autolog ends")[0]

@@ -21,7 +21,7 @@ def flow(standin_session: StandIn) -> tuple[Steps, list[Request]]:
     """What the client has printed, step by step, and what it has asked for."""
     standin_session.clear_faults()
     before = len(standin_session.requests)
-    done = standin_session.run([sys.executable, str(CLIENT)], timeout=240)
+    done = standin_session.run([sys.executable, str(CLIENT)], timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"step"')]
     return {step.pop("step"): step for step in steps}, standin_session.requests[before:]

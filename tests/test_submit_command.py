@@ -181,7 +181,7 @@ class Terminal:
         """The text without what moves the cursor and colours it."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", self.text)
 
-    def until(self, pattern: str, seconds: float = 60) -> None:
+    def until(self, pattern: str, seconds: float = 240) -> None:
         """Read until something is on the screen."""
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.text):
@@ -193,7 +193,7 @@ class Terminal:
         """Type."""
         os.write(self.descriptor, text.encode())
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 240) -> int:
         """Read the rest, and return the exit code."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -245,7 +245,7 @@ def test_an_interruption_is_heard_as_soon_as_the_question_is_on_the_screen(tmp_p
         for number in range(300):
             terminal.until(rf"question {number}\?")
             terminal.type("\x03")
-            terminal.until(f"heard {number}!", seconds=5)
+            terminal.until(f"heard {number}!", seconds=60)
     finally:
         os.sched_setaffinity(0, mine)
         os.kill(terminal.pid, signal.SIGKILL)

@@ -106,7 +106,7 @@ def test_a_job_without_quota_is_cancelled_after_the_queue_timeout(
     done = remote("--yes", "--queue-timeout", "2s", project=project, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "! the quota of" in done.stdout
-    assert re.search(r"^no node in 0:0\d: cancelling the job, as --queue-timeout asks\..*doctor", done.stdout, re.M)
+    assert re.search(r"^no node in \d:\d\d: cancelling the job, as --queue-timeout asks\..*doctor", done.stdout, re.M)
     name = job_name(done.stdout)
     assert done.stdout.splitlines()[-1] == f"job {name} is canceled"
     assert http.wait(standin, name) == "Canceled"
@@ -172,14 +172,14 @@ def test_a_node_that_is_lost_ends_the_job_and_registers_nothing(
     standin: StandIn, submitted: Submitted, victim: int, tmp_path: Path
 ) -> None:
     before, model = len(standin.requests), f"lost-{victim}"
-    options = ("--yes", "--timeout", "3m", *together(tmp_path, model, trees=1_000_000))
+    options = ("--yes", "--timeout", "15m", *together(tmp_path, model, trees=1_000_000))
     client = Client(standin, *options, project=ROOT, said=tmp_path / "said.txt")
     client.until("got rank 0")  # XGBoost says so once both have come
     name = job_name(client.text)
     time.sleep(2)  # into the fit
     keeper = holder(standin.folder.job(name) / f"keeper-{victim}.lock")
     os.kill(int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text()), signal.SIGKILL)
-    assert client.wait(60) == 1, client.text
+    assert client.wait() == 1, client.text
     log = f"user_logs/std_log_process_{victim}.txt"
     assert re.search(rf"^failed: .* exited with status code -9\. .*'{log}'", client.text, re.MULTILINE), client.text
     assert f"the last lines of {log}:" in client.text
@@ -230,7 +230,7 @@ def test_the_workspace_may_go_away_and_come_back(standin: StandIn, slow_project:
     client.until(r"\| line 1 of the log")
     standin.stop()
     try:
-        client.until(r"no answer from the service; trying again", seconds=90)
+        client.until(r"no answer from the service; trying again", seconds=240)
     finally:
         standin.start()
     assert client.wait() == 1, client.text
@@ -246,7 +246,7 @@ def test_a_client_that_was_killed_is_replaced_by_attach(
     client.process.kill()
     client.wait()
     name = job_name(client.text)
-    assert http.job(standin, name)["status"] == "Running"
+    assert http.job(standin, name)["status"] in ("Running", "Failed"), "nobody has cancelled it"
     done = remote("attach", name, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert log_lines(done.stdout) == ALL_LINES
@@ -266,7 +266,7 @@ def test_two_people_submit_to_an_empty_workspace_at_once(standin: StandIn, tmp_p
         )
         for _ in range(2)
     ]
-    said = [client.communicate(timeout=120)[0] for client in clients]
+    said = [client.communicate(timeout=240)[0] for client in clients]
     assert [client.returncode for client in clients] == [0, 0], said
     assert [http.wait(standin, job_name(text)) for text in said] == ["Completed", "Completed"]
 

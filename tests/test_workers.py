@@ -1,5 +1,6 @@
 """Several processes that train one model: on this machine, over loopback, as nodes of a cluster would."""
 
+import contextlib
 import json
 import os
 import signal
@@ -34,22 +35,26 @@ def rounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(size: int, *arguments: object) -> list[subprocess.Popen[str]]:
+def start(size: int, *arguments: object, said: Path | None = None) -> list[subprocess.Popen[str]]:
+    """Start processes that train together; what they say goes to pipes, or all of it to a file each in a folder."""
     place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    return [
-        subprocess.Popen(
-            [sys.executable, "train.py", *map(str, arguments)],
-            cwd=ROOT,
-            env=os.environ | place | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+    processes = []
+    for rank in range(size):
+        with contextlib.ExitStack() as files:
+            file = files.enter_context((said / f"{rank}.txt").open("w")) if said else None
+            process = subprocess.Popen(
+                [sys.executable, "train.py", *map(str, arguments)],
+                cwd=ROOT,
+                env=os.environ | place | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+                stdout=file or subprocess.PIPE,
+                stderr=file or subprocess.PIPE,
+                text=True,
+            )
+        processes.append(process)
+    return processes
 
 
-def finish(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[Done]:
+def finish(processes: list[subprocess.Popen[str]], seconds: float = 240) -> list[Done]:
     deadline = time.monotonic() + seconds
     try:
         said = [one.communicate(timeout=max(1.0, deadline - time.monotonic())) for one in processes]
@@ -113,29 +118,40 @@ def test_several_processes_train_the_model_of_one(
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_killed_takes_the_others_with_it_and_registers_nothing(
-    victim: int, rounded: Path, store: mlflow.MlflowClient
+    victim: int, rounded: Path, store: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
     name = f"killed-{victim}"
-    processes = start(2, *trained(rounded, name, "--n-estimators=1000000"))
+    processes = start(2, *trained(rounded, name, "--n-estimators=1000000"), said=tmp_path)
     try:
         watched = processes[1 - victim]
         run = wait_for_run(store, name, processes)
-        time.sleep(3)  # into the fit
+        wait_until_they_have_met(tmp_path, processes)
+        time.sleep(2)  # into the fit
         assert all(one.poll() is None for one in processes)
         processes[victim].send_signal(signal.SIGKILL)
-        _, err = watched.communicate(timeout=60)
+        watched.wait(240)
     finally:
         end(processes)
-    assert watched.returncode == 2, err
-    assert f"process {1 - victim} of 2 has lost another one" in err
-    assert "Traceback" not in err
+    said = (tmp_path / f"{1 - victim}.txt").read_text()
+    assert watched.returncode == 2, said
+    assert f"process {1 - victim} of 2 has lost another one" in said
+    assert "Traceback" not in said
     if victim == 1:
         assert store.get_run(run).info.status == "FAILED"
     assert not store.search_model_versions(f"name='{name}'")
 
 
+def wait_until_they_have_met(said: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait for the line that XGBoost writes in each process once all have come."""
+    deadline = time.monotonic() + 240
+    while not all("got rank" in path.read_text(errors="replace") for path in said.iterdir()):
+        assert time.monotonic() < deadline
+        assert all(one.poll() is None for one in processes)
+        time.sleep(0.1)
+
+
 def wait_for_run(client: mlflow.MlflowClient, name: str, processes: list[subprocess.Popen[str]]) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and all(one.poll() is None for one in processes):
         if found := client.search_runs(["0"], f"params.model_name = '{name}'"):
             return str(found[0].info.run_id)

@@ -20,7 +20,7 @@ def script(workspace: StandIn) -> Script:
 
     def call(name: str, **parameters: object) -> Done:
         flags = [f"--{key.replace('_', '-')}={value}" for key, value in parameters.items()]
-        done = workspace.run([sys.executable, f"{name}.py", *flags], cwd=ROOT, env=environ, timeout=120)
+        done = workspace.run([sys.executable, f"{name}.py", *flags], cwd=ROOT, env=environ, timeout=240)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
@@ -30,7 +30,7 @@ def ask(workspace: StandIn, question: str) -> Any:
     """Evaluate an expression about the workspace's MLflow, with `client`, in a process of its own."""
     program = f"import json, mlflow; client = mlflow.MlflowClient(); print(json.dumps({question}))"
     environ = workspace.process_environ() | {"MLFLOW_TRACKING_URI": workspace.tracking_uri}
-    done = workspace.run([sys.executable, "-c", program], cwd=ROOT, env=environ, timeout=120)
+    done = workspace.run([sys.executable, "-c", program], cwd=ROOT, env=environ, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -107,7 +107,8 @@ class Service:
 
     def reap(self) -> None:
         """Collect the keepers of jobs that have ended."""
-        self.job_children = [child for child in self.job_children if child.poll() is None]
+        for child in [child for child in self.job_children if child.poll() is not None]:
+            self.job_children.remove(child)
 
     def log(self, text: str) -> None:
         """Write to the service's own log."""

@@ -6,9 +6,9 @@ Documents (computes, assets, jobs) are rows of one sqlite file; everything else 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
-import random
 import secrets
 import socket
 import sqlite3
@@ -20,7 +20,9 @@ from typing import Any
 
 Document = dict[str, Any]
 # Below those that kernels give to outgoing connections: one of these could take a port that is not listened on yet.
-PORTS = range(20_000, 32_000)
+PORTS = range(10_000, 32_000)
+# Two processes that look for ports at the same time begin at different ones.
+_numbers = itertools.count(os.getpid() * 16)
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,12 @@ class Folder:
 
     def serving(self, ports: dict[str, int]) -> None:
         """Say that the stand-in serves; who waits for the file finds it complete."""
-        partial = self.root / "serving.partial"
+        self._write("serving.json", ports)
+
+    def _write(self, name: str, ports: dict[str, int]) -> None:
+        partial = self.root / f"{name}.partial"
         partial.write_text(json.dumps(ports))
-        os.replace(partial, self.ready)
+        partial.replace(self.root / name)
 
     def ports(self) -> dict[str, int]:
         """Return the ports of the last time, empty at first."""
@@ -76,7 +81,7 @@ class Folder:
 
     def keep_ports(self, ports: dict[str, int]) -> None:
         """Remember the ports, so that a waiting client finds the stand-in again."""
-        (self.root / "ports.json").write_text(json.dumps(ports))
+        self._write("ports.json", ports)
 
 
 @dataclass
@@ -174,7 +179,7 @@ def holder(lock: Path) -> int | None:
 
 def listen(port: int = 0) -> socket.socket:
     """Return a socket that listens on loopback, on `port` if that is free and else on another."""
-    for candidate in [*([port] if port else []), *random.sample(PORTS, 50)]:
+    for candidate in [*([port] if port else []), *(PORTS[next(_numbers) % len(PORTS)] for _ in range(50))]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import aiohttp
 from aiohttp import web
 
 from tests.standin import identity, names
@@ -121,6 +122,8 @@ async def answer(service: Service, request: web.Request) -> web.StreamResponse:
         response = error.response()
     except (ConnectionError, asyncio.CancelledError):
         raise
+    except aiohttp.ClientConnectionError:  # to the MLflow server, which is being stopped
+        response = ServiceError(503, "ServiceUnavailable", "The service is temporarily unavailable.").response()
     except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a 500 and the record a note
         service.log(traceback.format_exc())
         record["note"] = f"bug: {type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from tests.standin.faults import Fault
 from tests.standin.state import Folder, holder
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 180.0
+PATIENCE = 600.0
 # What would lead a client elsewhere, or give it another identity.
 _FOREIGN = ("AZURE", "MLFLOW_", "ARM_", "IDENTITY_", "MSI_", "REQUESTS_CA", "CURL_CA", "SSL_CERT")
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -89,7 +89,7 @@ class StandIn:
         *,
         build_env: bool = False,
         aliases: bool = True,
-        lifetime: float = 3600.0,
+        lifetime: float = 4 * 3600.0,
     ) -> None:
         self._temporary = tempfile.mkdtemp(prefix="standin-") if state is None else None
         self.folder = Folder(Path(state or str(self._temporary)).resolve())
