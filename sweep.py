@@ -72,8 +72,8 @@ def plan(given: dict[str, str]) -> tuple[search.Search, list[train.Settings]]:
 
 def summary(space: search.Search, trials: Sequence[train.Settings]) -> str:
     """Say in a few words what is searched."""
-    number = f"{len(trials)} of {space.combinations}" if len(trials) < (space.combinations or 0) else len(trials)
-    return f"{number} trials of {trials[0].chosen.name}: {space}"
+    left_out = f" of {space.combinations}" if space.n_trials < (space.combinations or 0) else ""
+    return f"{len(trials)}{left_out} trials of {trials[0].chosen.name}: {space}"
 
 
 def read_fixed(given: dict[str, str]) -> dict[str, str]:
