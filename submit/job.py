@@ -38,7 +38,9 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1, entry: str = MAIN) -> dict[str, str]:
-    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as the script does.
+    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as train.py does.
+
+    The values of a search are checked by `find_search`.
 
     Parameters
     ----------
@@ -86,7 +88,6 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1, entr
     if entry == SWEEP:
         if nodes > 1:
             raise UserError("a search runs on one node", "leave --nodes out")
-        read_search(defaults | changed)
         return defaults | changed
     import train  # late: it imports what trains
 
@@ -94,20 +95,6 @@ def read_parameters(given: Iterable[str], data: str | None, nodes: int = 1, entr
     if nodes > 1:
         train.check_together(settings, nodes)
     return defaults | changed
-
-
-def read_search(parameters: Mapping[str, str]) -> str:
-    """Check a search and all of its trials, and say in a few words what is searched.
-
-    Raises
-    ------
-    UserError
-        It cannot be done.
-    """
-    import sweep  # late: it imports what trains
-
-    path = str(in_project(parameters[SEARCH], read_defaults(SWEEP)[SEARCH]))
-    return sweep.summary(*sweep.plan({**parameters, SEARCH: path}))
 
 
 def read_entry(entry: str) -> dict[str, Any]:
@@ -154,7 +141,7 @@ def read_seconds(option: str, text: str) -> int:
 
 @dataclass(frozen=True)
 class Data:
-    """The table that a job trains on.
+    """What a job reads: its table, or its search space.
 
     Attributes
     ----------
@@ -201,6 +188,21 @@ def find_data(given: str) -> Data:
     counted = "" if path.is_file() else f"{len(files)} files, "
     kind = "uri_file" if path.is_file() else "uri_folder"
     return Data({"type": kind, "path": str(path.resolve())}, f"{path.name} ({counted}{size(total)})")
+
+
+def find_search(parameters: Mapping[str, str]) -> Data:
+    """Check a search and all of its trials.
+
+    Raises
+    ------
+    UserError
+        It cannot be done.
+    """
+    import sweep  # late: it imports what trains
+
+    path = in_project(parameters[SEARCH], read_defaults(SWEEP)[SEARCH])
+    text = sweep.summary(*sweep.plan({**parameters, SEARCH: str(path)}))
+    return Data({"type": "uri_file", "path": str(path.resolve())}, text)
 
 
 def look_up(workspace: Workspace, data: Data) -> Data:
@@ -252,7 +254,8 @@ class Order:
         Seconds; None for that of job.yml.
     nodes : int
         How many nodes train together, with one process each.
-    entry : {'main', 'sweep'}
+    search : Data or None
+        None for one training run.
     """
 
     parameters: Mapping[str, str]
@@ -261,7 +264,12 @@ class Order:
     experiment: str | None
     timeout: int | None
     nodes: int = 1
-    entry: str = MAIN
+    search: Data | None = None
+
+    @property
+    def entry(self) -> str:
+        """The entry point of MLproject."""
+        return MAIN if self.search is None else SWEEP
 
 
 def document(
@@ -289,9 +297,8 @@ def document(
     # As `mlflow run` does: what the shell would take apart arrives in one piece.
     job["inputs"] = {key: shlex.quote(value) for key, value in order.parameters.items()} | {DATA: order.data.input}
     what = order.parameters["estimator"]
-    if order.entry == SWEEP:
-        path = in_project(order.parameters[SEARCH], read_defaults(SWEEP)[SEARCH]).resolve()
-        job["inputs"][SEARCH] = {"type": "uri_file", "path": str(path)}
+    if order.search is not None:
+        job["inputs"][SEARCH] = order.search.input
         job["command"] = _rendered(read_entry(SWEEP)["command"], (DATA, SEARCH))
         what = f"search of {what}"
     job |= {"code": str(code), "environment": order.environment, "compute": f"azureml:{cluster}"}

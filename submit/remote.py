@@ -168,9 +168,10 @@ def submit(options: dict[str, Any]) -> int:
     queue_timeout = job.read_seconds("--queue-timeout", options["queue_timeout"])
     entry = options["entry_point"]
     parameters = job.read_parameters(options["parameters"], options["data"], options["nodes"], entry)
+    search = job.find_search(parameters) if entry == job.SWEEP else None
     data = job.find_data(parameters[job.DATA])
     environment = places.read_environment()
-    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"], entry)
+    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"], search)
     if options["dry_run"]:
         click.echo(job.to_yaml(job.document(order, ROOT, options["cluster"] or places.default_cluster())), nl=False)
         return DONE
@@ -196,7 +197,7 @@ def submit(options: dict[str, Any]) -> int:
                 ("code", f"{staged.files} files, {size(staged.bytes)}"),
                 ("data", data.text),
                 *((("nodes", f"{order.nodes}, which train one model together"),) if order.nodes > 1 else ()),
-                *((("search", job.read_search(parameters)),) if entry == job.SWEEP else ()),
+                *((("search", search.text),) if search else ()),
                 ("parameters", job.changes(parameters, entry)),
             ]
         )

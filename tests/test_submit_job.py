@@ -41,7 +41,8 @@ def test_a_search_is_the_entry_point_sweep_of_mlproject() -> None:
     entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["sweep"]
     parameters = job.read_parameters(["target=it's"], None, entry=job.SWEEP)
     assert parameters.keys() == entry["parameters"].keys()
-    document = job.document(replace(order(), parameters=parameters, entry=job.SWEEP), ROOT, "cluster")
+    searching = replace(order(), parameters=parameters, search=job.find_search(parameters))
+    document = job.document(searching, ROOT, "cluster")
     ours = [word.replace("${{inputs.", "{").replace("}}", "}") for word in shlex.split(document["command"])]
     assert ours == shlex.split(entry["command"])
     assert document["inputs"].keys() == entry["parameters"].keys()
@@ -66,7 +67,7 @@ def test_a_search_that_cannot_be_is_told_before_anything_is_sent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        job.read_parameters(given, None, entry=job.SWEEP)
+        job.find_search(job.read_parameters(given, None, entry=job.SWEEP))
     assert caught.value.cause.startswith(cause)
     with pytest.raises(UserError, match="a search runs on one node"):
         job.read_parameters([], None, nodes=2, entry=job.SWEEP)

@@ -53,9 +53,7 @@ class Search:
     @property
     def combinations(self) -> int | None:
         """How many trials a space of choices has; None where a hyperparameter has a distribution."""
-        if not all(isinstance(values, list) for values in self.space.values()):
-            return None
-        return prod(len(values) for values in self.space.values())
+        return prod(map(len, self.space.values())) if _all_choices(self.space) else None
 
     def trials(self) -> list[dict[str, str]]:
         """Draw the hyperparameters of each trial, spelled as on a command line.
@@ -96,7 +94,7 @@ def read(path: str) -> Search:
     sampling = str(algorithm.get("type", "random")).lower()
     if sampling not in SAMPLINGS:
         raise _wrong(path, f"samples by {sampling!r}, which is not done here", f"give {' or '.join(SAMPLINGS)}")
-    if sampling == "grid" and not all(isinstance(values, list) for values in space.values()):
+    if sampling == "grid" and not _all_choices(space):
         raise _wrong(
             path, "asks for a grid of a distribution", "give each hyperparameter a choice, or sample at random"
         )
@@ -137,6 +135,10 @@ def _mapping(path: str, document: Mapping[str, Any], key: str) -> dict[str, Any]
     if not isinstance(found, dict):
         raise _wrong(path, f"has no {key}", "begin with a copy of submit/sweep.yml")
     return found
+
+
+def _all_choices(space: Mapping[str, Any]) -> bool:
+    return all(isinstance(values, list) for values in space.values())
 
 
 def _distribution(path: str, name: str, spec: Any) -> Any:
