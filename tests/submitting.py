@@ -23,7 +23,7 @@ from tests.standin import StandIn
 SECONDS = 240
 # A project that takes no time to train: submit/ and the files that are staged are the real ones.
 TINY = """
-import sys, time
+import os, sys, time
 def read_settings(given):
     return given
 if __name__ == "__main__":
@@ -32,14 +32,16 @@ if __name__ == "__main__":
 TEN_LINES = """
     for number in range(10):
         print(f"line {number} of the log", flush=True)
+        while number == 4 and not os.path.exists(GATE):
+            time.sleep(0.05)
         time.sleep(PAUSE)
     sys.exit(CODE)
 """
 
 
-def tiny(folder: Path, pause: float = 0.0, code: int = 4) -> Path:
-    """Make a project whose script writes ten lines, slowly, and exits with a code."""
-    body = TEN_LINES.replace("PAUSE", str(pause)).replace("CODE", str(code))
+def tiny(folder: Path, pause: float = 0.0, code: int = 4, gate: Path = ROOT) -> Path:
+    """Make a project whose script writes ten lines, slowly, the second half once a file is there, and exits."""
+    body = TEN_LINES.replace("PAUSE", str(pause)).replace("CODE", str(code)).replace("GATE", repr(str(gate)))
     for name in ("submit", "trainer", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("MLproject", "conda.yml"):

@@ -182,7 +182,7 @@ def test_the_end_of_a_session_is_the_end_of_everything(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="as a test fails"):
         fail()
-    assert gone(tmp_path), alive(tmp_path)
+    assert gone(tmp_path, seconds=5), alive(tmp_path)
     with StandIn(tmp_path, lifetime=6) as workspace:
         assert http.wait(workspace, "stubborn") == "Failed"
         assert "is gone" in http.details(workspace, "stubborn")["error"]["error"]["message"]

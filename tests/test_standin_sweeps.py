@@ -42,7 +42,7 @@ def test_the_best_trial_is_the_one_with_the_best_metric(standin: StandIn) -> Non
         "python -c \"import mlflow; mlflow.log_metric('score', -(${{search_space.a}} - 1) ** 2)\""
     )
     sweep(standin, "peak", command, {"a": ["choice", [[0, 1, 2, 3]]]})
-    assert http.wait(standin, "peak", seconds=240) == "Completed"
+    assert http.wait(standin, "peak") == "Completed"
     assert children(standin, "peak") == {
         "peak_0": "Completed",
         "peak_1": "Completed",

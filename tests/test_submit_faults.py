@@ -230,23 +230,22 @@ def test_the_workspace_may_go_away_and_come_back(standin: StandIn, slow_project:
     client.until(r"\| line 1 of the log")
     standin.stop()
     try:
-        client.until(r"no answer from the service; trying again", seconds=240)
+        client.until(r"no answer from the service; trying again")
     finally:
         standin.start()
     assert client.wait() == 1, client.text
     assert log_lines(client.text) == ALL_LINES
 
 
-def test_a_client_that_was_killed_is_replaced_by_attach(
-    remote: Warm, standin: StandIn, slow_project: Path, tmp_path: Path
-) -> None:
-    before = len(standin.requests)
-    client = Client(standin, "--yes", project=slow_project, said=tmp_path / "said.txt")
+def test_a_client_that_was_killed_is_replaced_by_attach(remote: Warm, standin: StandIn, tmp_path: Path) -> None:
+    gate, before = tmp_path / "gate", len(standin.requests)
+    client = Client(standin, "--yes", project=tiny(tmp_path / "gated", gate=gate), said=tmp_path / "said.txt")
     client.until(r"\| line 0 of the log")
     client.process.kill()
     client.wait()
     name = job_name(client.text)
-    assert http.job(standin, name)["status"] in ("Running", "Failed"), "nobody has cancelled it"
+    assert http.job(standin, name)["status"] == "Running"
+    gate.touch()
     done = remote("attach", name, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert log_lines(done.stdout) == ALL_LINES

@@ -235,7 +235,7 @@ def test_the_yaml_files_stand_alone(standin: StandIn, searched: Submitted, where
         # the same files as those that were staged for a search, so the same code
         assert said["code"] == http.job(standin, searched.job)["codeId"].removeprefix("azureml:")
     elif where == "sweep.yml":
-        assert http.wait(standin, said["name"], seconds=240) == "Completed", http.log(standin, f"{said['name']}_0")
+        assert http.wait(standin, said["name"]) == "Completed", http.log(standin, f"{said['name']}_0")
         best = http.job(standin, said["name"])["properties"]
         trial = http.run(standin, best["best_child_run_id"])["data"]
         metrics = {metric["key"]: metric["value"] for metric in trial["metrics"]}

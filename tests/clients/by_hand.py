@@ -27,7 +27,7 @@ def main(name: str) -> None:
     elif name == "sweep.yml":
         sweep = load_job(HERE / name, params_override=[{"limits.max_total_trials": 2}])
         sent = client.jobs.create_or_update(sweep)
-        said = {"name": sent.name, "trials": sent.limits.max_total_trials}
+        said = {"name": sent.name}
     elif name == "compute.yml":
         said = {"name": client.compute.begin_create_or_update(load_compute(HERE / name)).result().name}
     else:

@@ -67,21 +67,26 @@ class Folder:
 
     def serving(self, ports: dict[str, int]) -> None:
         """Say that the stand-in serves; who waits for the file finds it complete."""
-        self._write("serving.json", ports)
+        _write(self.ready, ports)
 
-    def _write(self, name: str, ports: dict[str, int]) -> None:
-        partial = self.root / f"{name}.partial"
-        partial.write_text(json.dumps(ports))
-        partial.replace(self.root / name)
+    @property
+    def _ports(self) -> Path:
+        return self.root / "ports.json"
 
     def ports(self) -> dict[str, int]:
         """Return the ports of the last time, empty at first."""
-        path = self.root / "ports.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(self._ports.read_text()) if self._ports.exists() else {}
 
     def keep_ports(self, ports: dict[str, int]) -> None:
         """Remember the ports, so that a waiting client finds the stand-in again."""
-        self._write("ports.json", ports)
+        _write(self._ports, ports)
+
+
+def _write(path: Path, ports: dict[str, int]) -> None:
+    """Write a file that is complete or absent."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(ports))
+    partial.replace(path)
 
 
 @dataclass
