@@ -41,10 +41,9 @@ def refuse_used(found: "Found", given: Mapping[str, str], raw: Mapping[str, str]
 
 
 def is_same(logged: str, text: str) -> bool:
-    return any(
-        logged == one or (len(logged) >= min(LIMITS[0], WORKSPACE_LIMITS[0]) and one.startswith(logged))
-        for one in spellings(text)
-    )
+    """Whether a logged value is this one: as it is, quoted, or cut off where a param may not be longer."""
+    cut_off = len(logged) >= min(LIMITS[0], WORKSPACE_LIMITS[0])
+    return any(logged == one or (cut_off and one.startswith(logged)) for one in spellings(text))
 
 
 def spellings(text: str) -> tuple[str, ...]:
