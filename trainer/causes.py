@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from trainer.errors import UnreachableError, UserError, first_line
 from trainer.secrets import holds_secret, redact, without_secrets
@@ -304,9 +304,15 @@ def is_refusal(error: BaseException) -> bool:
     return status == 501 or (400 <= status < 500 and status not in (401, 408, 429))
 
 
+def is_default(uri: str) -> bool:
+    """Whether a tracking URI is that of the file that MLflow uses in this folder where none is set."""
+    file = unquote(uri.removeprefix("sqlite:///"))
+    return uri.startswith("sqlite:///") and file in ("mlflow.db", str(Path("mlflow.db").absolute()))
+
+
 def shown(uri: str) -> str:
     """Return a tracking URI as it may be printed: without secrets, and without where this folder is."""
-    if uri in (DEFAULT_STORE, f"sqlite:///{Path('mlflow.db').resolve()}"):
+    if is_default(uri):
         return DEFAULT_STORE
     if uri.startswith("azureml:"):
         return f"the Azure Machine Learning workspace {uri.rstrip('?').rpartition('/workspaces/')[2]}"

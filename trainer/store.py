@@ -184,7 +184,12 @@ def _make(uri: str, path: Path) -> None:
 def _make_whole(path: Path, scratch: Path) -> None:
     from mlflow.tracking._tracking_service.utils import _get_store
 
-    store = _get_store(f"sqlite:///{scratch}")  # type: ignore[no-untyped-call]
+    # As sqlite+pysqlite, since of sqlite:/// MLflow also makes the folder, with its escapes as they are: a%20b. And it
+    # undoes escapes of a plain path that are none: the artifacts of /p%41 would go to /pA.
+    artifacts = Path("mlruns").absolute()
+    root = artifacts.as_uri() if "%" in str(artifacts) and "_MLFLOW_SERVER_ARTIFACT_ROOT" not in os.environ else None
+    address = f"sqlite+pysqlite:///{quote(str(scratch.absolute()))}"
+    store = _get_store(address, root)  # type: ignore[no-untyped-call]
     try:
         store.get_experiment("0")
     finally:

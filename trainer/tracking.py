@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer import continued, processes, signals, store
-from trainer.causes import command
+from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
 from trainer.processes import ERROR
@@ -137,6 +137,9 @@ def session(given: Mapping[str, str], source: str) -> Iterator[Session]:
     import mlflow
 
     uri = mlflow.get_tracking_uri()
+    if is_default(uri):
+        # Spelled in full, MLflow makes a folder of the same name beside this one where its name has a blank: a%20b.
+        os.environ["MLFLOW_TRACKING_URI"] = uri = DEFAULT_STORE
     store.check(uri, make=True)
     if (registry := mlflow.get_registry_uri()) != uri:
         store.check(registry, make=True)
