@@ -43,6 +43,7 @@ def heard() -> Iterator[None]:
         yield
         return
     before: dict[int, Any] = {}
+    listening = _state.listening
     try:
         for name in NAMES:
             if (number := getattr(signal, name, None)) is not None:
@@ -50,7 +51,7 @@ def heard() -> Iterator[None]:
         _state.listening = True
         yield
     finally:
-        _state.listening = False
+        _state.listening = listening
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
