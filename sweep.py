@@ -14,7 +14,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 from collections.abc import Sequence
 from math import inf, isfinite
 
-from trainer import cli, results, search, settings, tracking, training
+from trainer import checks, cli, results, search, settings, tracking, training
 from trainer.errors import UserError
 from trainer.loading import Table, load
 from trainer.readers import AUTO
@@ -48,8 +48,9 @@ def sweep(given: dict[str, str]) -> int:
         print(f"best        trial {best + 1}; now on the test rows:")
         outcome = training.measure(trials[best], training.fit(trials[best], table, folds[best]), table)
         tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
-        version, verdict = results.store(run, trials[best], table, outcome)
-    results.show(run, trials[best], table, outcome, version, verdict)
+        remarks = checks.examine(trials[best], table, outcome.metrics, outcome.predicted)
+        standing = results.store(run, trials[best], table, outcome, remarks)
+    results.show(run, trials[best], table, outcome, remarks, standing)
     return 0
 
 
