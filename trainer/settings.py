@@ -12,6 +12,7 @@ from typing import Any
 from trainer import estimators
 from trainer.errors import UserError
 from trainer.readers import AUTO, NONE, Reader, choice, integer, names, number, text
+from trainer.secrets import without_secrets
 
 TABLE, ESTIMATOR, MEASURE, WHERE = "the table", "the estimator", "how it is measured", "where it goes"
 
@@ -235,7 +236,7 @@ HYPERPARAMETERS = tuple(parameter.name for parameter in _HYPERPARAMETERS)
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of a training run, read and checked; `given` holds them as they were spelled.
+    """The parameters of a training run, read and checked; `given` holds them as they were spelled, without secrets.
 
     `hyperparameters` are by the names of the estimator's library; what is left out keeps that library's default.
     `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``.
@@ -284,7 +285,8 @@ def read(given: Mapping[str, str]) -> Settings:
             else f"time={found['time']} is used by split=time alone, and split is {found['split']}",
             "give split=time and time=COLUMN together, or neither",
         )
-    return Settings(**found, hyperparameters=hyperparameters, given=dict(given))
+    recorded = {parameter.name: without_secrets(given[parameter.name]) for parameter in MAIN}
+    return Settings(**found, hyperparameters=hyperparameters, given=recorded)
 
 
 def check_distributed(settings: Settings, world_size: int) -> None:
@@ -306,7 +308,7 @@ def check_distributed(settings: Settings, world_size: int) -> None:
 def changes(parameters: tuple[Parameter, ...], given: Mapping[str, str]) -> str:
     """Say in one line what differs from the defaults."""
     changed = (
-        f"{parameter.name}={given[parameter.name]} (not {parameter.default})"
+        f"{parameter.name}={without_secrets(given[parameter.name])} (not {parameter.default})"
         for parameter in parameters
         if given[parameter.name] != parameter.default
     )
