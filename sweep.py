@@ -16,6 +16,7 @@ from math import inf, isfinite
 
 from trainer import cli, results, search, settings, tracking, training
 from trainer.errors import UserError
+from trainer.evaluation import Folds
 from trainer.loading import Table, load
 from trainer.readers import AUTO
 from trainer.settings import Settings
@@ -41,7 +42,7 @@ def sweep(given: dict[str, str]) -> int:
         tracking.log_file(run, given["search"], "search")
         table = load(trials[0])
         folds = [score(run, number, trial, table) for number, trial in enumerate(trials, 1)]
-        scores = [one["cv_rmse_mean"] for one in folds]
+        scores = [one.metrics["cv_rmse_mean"] for one in folds]
         best = min(range(len(scores)), key=lambda number: scores[number] if isfinite(scores[number]) else inf)
         if not isfinite(scores[best]):
             raise UserError("every trial has diverged", f"search smaller values than those of {given['search']}")
@@ -102,17 +103,18 @@ def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]
         raise UserError(f"{path}: {error.cause}", remedy) from error
 
 
-def score(run: tracking.Run, number: int, trial: Settings, table: Table) -> dict[str, float]:
+def score(run: tracking.Run, number: int, trial: Settings, table: Table) -> Folds:
     """Cross-validate the model of a trial, and log it as a child run."""
     own = {name: trial.given[name] for name in settings.HYPERPARAMETERS if trial.given[name] != AUTO}
     with tracking.child_run(run, f"trial {number}", own, SOURCE) as child:
-        metrics = training.cross_validate(trial, table)
+        folds = training.cross_validate(trial, table)
+        metrics = folds.metrics
         if not metrics:
             raise _no_folds(f"cv=auto makes none of {len(table.training.target)} rows")
         tracking.log(child, metrics=metrics)
     shown = " ".join(f"{name}={text}" for name, text in own.items())
     print(f"trial {number:<5} cv rmse {metrics['cv_rmse_mean']:.4f} +- {metrics['cv_rmse_std']:.4f}  {shown}")
-    return metrics
+    return folds
 
 
 def _no_folds(why: str) -> UserError:
