@@ -39,7 +39,7 @@ def sweep(given: dict[str, str]) -> int:
         scores = []
         for trial in plan.trials:
             scores.append(one := trials.score(run, trial, table, SOURCE))
-            folds = one.folds
+            folds = one.folds.metrics
             print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
         best = trials.best(scores, given["search"])
         print(f"best        {best.trial.name}; now on the test rows:")
