@@ -109,6 +109,10 @@ def _bounds(name: str, given: str) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
+def _estimator(name: str, given: str) -> str:
+    return choice(name, given, tuple(estimators.ESTIMATORS))
+
+
 def _one_of(known: tuple[str, ...]) -> Reader:
     return partial(choice, known=known)
 
@@ -153,9 +157,7 @@ _HYPERPARAMETERS = tuple(
         "max_depth": "largest depth of a tree",
     }.items()
 )
-_ESTIMATOR = Parameter(
-    "estimator", "ridge", " | ".join(estimators.ESTIMATORS), _one_of(tuple(estimators.ESTIMATORS)), ESTIMATOR
-)
+_ESTIMATOR = Parameter("estimator", "ridge", " | ".join(estimators.ESTIMATORS), _estimator, ESTIMATOR)
 _SCALING = Parameter(
     "scaling", "standard", f"of numeric features: {' | '.join(SCALINGS)}; trees have no use for it",
     _one_of(SCALINGS), ESTIMATOR,
