@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from trainer import checks, cli, results, search, settings, tracking, training, trials
 from trainer.card import run_name
 from trainer.loading import load
+from trainer.results import Result
 
 SOURCE = "sweep.py"
 
@@ -49,9 +50,10 @@ def sweep(given: dict[str, str]) -> int:
         tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
         remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
         remarks += checks.search_edge(plan.search, best.trial.params)
-        standing = results.store(run, chosen, table, outcome, remarks)
-    results.show(run, chosen, table, outcome, remarks, standing)
-    return 0
+        result = Result(chosen, table, outcome, remarks)
+        standing = results.store(session, run, result)
+    results.show(run, result, standing)
+    return 1 if standing.unmet else 0
 
 
 if __name__ == "__main__":

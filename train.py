@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from trainer import checks, cli, results, settings, tracking, training
 from trainer.card import run_name
 from trainer.loading import load
+from trainer.results import Result
 
 SOURCE = "train.py"
 
@@ -35,9 +36,10 @@ def train(given: dict[str, str]) -> int:
         fitted = training.fit(asked, table, folds)
         outcome = training.measure(asked, fitted, table)
         remarks = checks.examine(asked, table, outcome.metrics, outcome.predicted)
-        standing = results.store(run, asked, table, outcome, remarks)
-    results.show(run, asked, table, outcome, remarks, standing)
-    return 0
+        result = Result(asked, table, outcome, remarks)
+        standing = results.store(session, run, result)
+    results.show(run, result, standing)
+    return 1 if standing.unmet else 0
 
 
 if __name__ == "__main__":
