@@ -28,6 +28,8 @@ LARGE_VALUES = 4_000_000
 # Folds in which the mean targets of categories are computed for the rows of the other folds.
 CROSS_FITTING = 5
 MISSING = "nan"
+# Rows that show whether a column may be empty.
+SEEMING_ROWS = 100
 
 # What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, two functions that
 # convert columns, the encoder of dates, and xgboost's model.
@@ -102,6 +104,7 @@ def fit(estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats
     """
     if estimator.is_linear and is_large(features) and moments.have(features):
         return moments.fit(model, features, moments.take(features, target)[0])
+    features = _without_empty_columns(features)
     columns, final_step = model.named_steps["columns"], model.named_steps["estimator"]
     encoders = [f"{name}__encoder__cv" for name, _, _ in columns.transformers if name == "means"]
     columns.set_params(**dict.fromkeys(encoders, _cross_fitting(final_step, target, groups)))
@@ -204,6 +207,14 @@ def params(model: Any) -> dict[str, str]:
     return {f"estimator__{name}": str(value) for name, value in final(model).get_params().items()}
 
 
+def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which a column that is missing in all of them, as may be in a fold, is constant."""
+    seeming = [name for name, values in features.head(SEEMING_ROWS).items() if values.isna().all()]
+    empty = [name for name in seeming if features[name].isna().all() and features[name].dtype != object]
+    constant = {name: pd.Series(0, index=features.index).astype(features[name].dtype) for name in empty}
+    return features.assign(**constant) if empty else features
+
+
 def _numbers(estimator: Estimator, standard: bool) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -212,8 +223,7 @@ def _numbers(estimator: Estimator, standard: bool) -> Any:
     scaled = standard and estimator.scaled
     steps: list[tuple[str, Any]] = []
     if not estimator.takes_missing:
-        # a column may be empty in the training part of a fold
-        steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)))
+        steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True)))
     if scaled or not steps:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))
@@ -232,7 +242,7 @@ def _date(estimator: Estimator) -> Any:
         ("encoder", DatetimeEncoder(add_weekday=True, add_day_of_year=True)),
     ]
     if not estimator.takes_missing:
-        steps += [("imputer", SimpleImputer(strategy="median", keep_empty_features=True)), ("scaler", StandardScaler())]
+        steps += [("imputer", SimpleImputer(strategy="median")), ("scaler", StandardScaler())]
     return Pipeline(steps)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from trainer import estimators
 from trainer.errors import UserError
 from trainer.readers import AUTO, NONE, Reader, choice, integer, names, number, text
+from trainer.secrets import without_secrets
 
 TABLE, ESTIMATOR, MEASURE, WHERE = "the table", "the estimator", "how it is measured", "where it goes"
 
@@ -201,16 +202,22 @@ SWEEP = (
     ),
     *_TABLE, _ESTIMATOR, _SCALING, *_MEASURE, *_WHERE,
 )  # fmt: skip
+_WHICH = Parameter(
+    "model", f"models:/{_MODEL.default}@champion",
+    "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/models, or a folder",
+)  # fmt: skip
+_TRUST = Parameter(
+    "trust", "no", "yes: let MLflow load the model, and run the code that it brings; no: run nothing of it",
+    _one_of(("yes", "no")),
+)  # fmt: skip
 VERIFY = (
-    Parameter(
-        "model", f"models:/{_MODEL.default}@champion",
-        "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/models, or a folder",
-    ),
+    _WHICH,
     Parameter(
         "tolerance", AUTO, "largest relative difference; auto: 1e-9 for linear models, 0 (exact) for trees",
         lambda name, given: None if given == AUTO else number(name, given, low=0),
     ),
     Parameter("record", "no", "yes: log the result as a run of its own; no: only say it", _one_of(("yes", "no"))),
+    _TRUST,
 )  # fmt: skip
 CHAMPION = (
     Parameter("model_name", _MODEL.default, "registered model", model_name),
@@ -231,7 +238,7 @@ HYPERPARAMETERS = tuple(parameter.name for parameter in _HYPERPARAMETERS)
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of a training run, read and checked; `given` holds them as they were spelled.
+    """The parameters of a training run, read and checked; `given` holds them as they were spelled, without secrets.
 
     `hyperparameters` are by the names of the estimator's library; what is left out keeps that library's default.
     `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``.
@@ -280,7 +287,8 @@ def read(given: Mapping[str, str]) -> Settings:
             else f"time={found['time']} is used by split=time alone, and split is {found['split']}",
             "give split=time and time=COLUMN together, or neither",
         )
-    return Settings(**found, hyperparameters=hyperparameters, given=dict(given))
+    recorded = {parameter.name: without_secrets(given[parameter.name]) for parameter in MAIN}
+    return Settings(**found, hyperparameters=hyperparameters, given=recorded)
 
 
 def check_distributed(settings: Settings, world_size: int) -> None:
@@ -302,7 +310,7 @@ def check_distributed(settings: Settings, world_size: int) -> None:
 def changes(parameters: tuple[Parameter, ...], given: Mapping[str, str]) -> str:
     """Say in one line what differs from the defaults."""
     changed = (
-        f"{parameter.name}={given[parameter.name]} (not {parameter.default})"
+        f"{parameter.name}={without_secrets(given[parameter.name])} (not {parameter.default})"
         for parameter in parameters
         if given[parameter.name] != parameter.default
     )
