@@ -32,11 +32,14 @@ MISSING = "nan"
 # What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, two functions that
 # convert columns, the encoder of dates, and xgboost's model.
 TRUSTED_TYPES = [
+    "functools.partial",
     "numpy.asarray",
     "numpy.dtype",
+    "pandas._libs.missing.NAType",
     "pandas.core.tools.datetimes.to_datetime",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
     "skrub._datetime_encoder.DatetimeEncoder",
     "skrub._datetime_encoder._CircularEncoder",
     "xgboost.core.Booster",
@@ -107,6 +110,8 @@ def fit(estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats
     columns.set_params(**dict.fromkeys(encoders, _cross_fitting(final_step, target, groups)))
     matrix = columns.fit_transform(features, target)
     columns.set_params(**dict.fromkeys(encoders, CROSS_FITTING))
+    if encoders:  # the fitted one keeps no rows of the folds, either
+        columns.named_transformers_["means"].named_steps["encoder"].set_params(cv=CROSS_FITTING)
     if estimator.categorical is not None:
         categories = next((len(names) for name, _, names in columns.transformers if name == "categories"), 0)
         final_step.set_params(**estimator.categorical(categories, matrix.shape[1]))
@@ -210,11 +215,13 @@ def _numbers(estimator: Estimator, standard: bool) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     scaled = standard and estimator.scaled
-    steps: list[tuple[str, Any]] = []
+    # MLflow hands a nullable column on as objects, in which NA is no number
+    gaps = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=np.nan, keep_empty_features=True)
+    steps: list[tuple[str, Any]] = [("gaps", gaps)]
     if not estimator.takes_missing:
         # a column may be empty in the training part of a fold
         steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)))
-    if scaled or not steps:
+    if scaled or estimator.takes_missing:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))
     return Pipeline(steps)
