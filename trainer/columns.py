@@ -65,7 +65,7 @@ class Text:
         whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if isinstance(whole, pa.ChunkedArray):  # no chunk at all
             whole = pa.array([], pa.string()).dictionary_encode()
-        codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+        codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)  # a copy: Arrow's are read-only
         return cls(codes, np.asarray(whole.dictionary.to_numpy(zero_copy_only=False), dtype=object))
 
     def take(self, rows: Any) -> "Text":

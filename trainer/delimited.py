@@ -21,7 +21,9 @@ from trainer import columns
 from trainer.errors import Remark, UserError, first_line
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+|[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 HEAD_BYTES = 2**18
+TITLE_LINES = 30
 BLOCK_BYTES = 2**20
 # Columns that turn out to hold something else than their first block did are read again as text: one by one, then all.
 RETRIES = 3
@@ -124,6 +126,12 @@ class Delimited:
             names = ("", *names) if row_names else (*names, "")
         elif shape.others and not shape.good and not any(other == len(names) for other in shape.others):
             raise self._no_header(shape, head)
+        elif not set(self.wanted) <= set(names) and (number := _titled(head, separator, self.wanted)):
+            title = head.splitlines()[shape.blank].decode(errors="replace").strip()[:60]
+            raise UserError(
+                f"line {shape.blank + 1} of {self.name} ({title!r}) is no header: the names of the columns are in line {number}",
+                "delete the lines above the names",
+            )
         lines = shape.blank + 1 + sum(name.count("\n") for name in shape.names)
         decimal = self._decimal(separator, head, lines)
         return Dialect(separator, decimal, encoding, _named(names), lines, row_names, shape.zeros)
@@ -135,11 +143,12 @@ class Delimited:
             return "."
         body = head.decode(errors="ignore").split("\n", lines)[-1]
         between = re.escape(separator)
-        comma, point = (
-            len(re.findall(rf'(?:^|{between})"? *[-+]?(?:\d+|\d{{1,3}}(?:[ .]\d{{3}})+){mark}\d+ *"?(?={between}|\r|$)', body, re.M))
-            for mark in (",", r"\.")
-        )
-        return "," if comma > point else "."
+        found = re.findall(rf'(?:^|(?<={between}))"? *([-+]?\d[\d .]*?(?:[.,]\d+)) *"?(?={between}|\r|$)', body, re.M)
+        marks = [re.search(r"([.,])\d+$", one) for one in found if not _GROUPED.fullmatch(one)]  # 1,234 says nothing
+        commas = sum(mark[1] == "," for mark in marks if mark)
+        if commas != len(marks) - commas:
+            return "," if commas > len(marks) - commas else "."
+        return "," if any("," in one for one in found) else "."
 
     @property
     def remarks(self) -> list[Remark]:
@@ -459,7 +468,16 @@ def _rank(shape: _Shape, wanted: tuple[str, ...]) -> tuple[Any, ...]:
     short = bool(shape.others) and not shape.good and set(shape.others) == {len(shape.names) + 1}
     fit = 1.0 if short or not rows else shape.good / rows
     several = len(shape.names) > 1
-    return (not (several and fit == 1.0), not all(name in shape.names for name in wanted), not several, -fit)
+    used = bool(shape.others) and min(shape.others) > 1  # below a title
+    return (not (several and fit == 1.0), not set(wanted) <= set(shape.names), not several, not used, -fit)
+
+
+def _titled(head: bytes, separator: str, wanted: tuple[str, ...]) -> int:
+    """Return the number of the line, not the first, that names all columns that are asked for; 0 for none."""
+    for number, line in enumerate(head.decode(errors="replace").splitlines()[:TITLE_LINES], start=1):
+        if number > 1 and set(wanted) <= {field.strip().strip('"') for field in line.split(separator)}:
+            return number
+    return 0
 
 
 def _named(names: tuple[str, ...]) -> tuple[str, ...]:

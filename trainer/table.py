@@ -421,7 +421,7 @@ def _drop_rows(draft: Draft, roles: Roles) -> int:
         )
     if empty:
         draft.forget(empty)
-        draft.remarks.append(_left_out("empty", empty, "columns without any value"))
+        draft.remarks.append(Remark("empty", f"left out: {_listed(empty)} (without any value)"))
     return count
 
 
@@ -573,8 +573,7 @@ def _all_missing_target(roles: Roles) -> UserError:
 
 
 def _left_out(code: str, names: Sequence[str], why: str) -> Remark:
-    back = f"columns={pasted(names)},..." if code == "row_number" else f"drop={pasted(names)} says so, too"
-    return Remark(code, f"left out: {_listed(names)} ({why}); {back}" + (" brings back" if code == "row_number" else ""))
+    return Remark(code, f"left out: {_listed(names)} ({why}); to have it, name the features: columns=A,B,...")
 
 
 def _or_drop(names: Sequence[str], target: str) -> str:
