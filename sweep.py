@@ -13,7 +13,8 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import cli, results, search, settings, tracking, training, trials
+from trainer import checks, cli, results, search, settings, tracking, training, trials
+from trainer.card import run_name
 from trainer.loading import load
 
 SOURCE = "sweep.py"
@@ -31,9 +32,10 @@ def sweep(given: dict[str, str]) -> int:
     print(f"search      {plan}, as {given['search']} says")
     if others := plan.not_used(given):
         print(f"not used    inputs of {given['search']}, which are for the cluster: {others}")
-    with tracking.start_run(given, SOURCE) as run:
-        tracking.log_file(run, given["search"], "search")
+    with tracking.session(given, SOURCE) as session:
         table = load(plan.trials[0].settings)
+        run = session.open(run_name(plan.trials[0].settings, table.source.name, search=True))
+        tracking.log_file(run, given["search"], "search")
         scores = []
         for trial in plan.trials:
             scores.append(one := trials.score(run, trial, table, SOURCE))
@@ -45,8 +47,10 @@ def sweep(given: dict[str, str]) -> int:
         outcome = training.measure(chosen, training.fit(chosen, table, best.folds), table)
         number = best.trial.name.rpartition(" ")[2]
         tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
-        version, verdict = results.store(run, chosen, table, outcome)
-    results.show(run, chosen, table, outcome, version, verdict)
+        remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
+        remarks += checks.search_edge(plan.search, best.trial.params)
+        standing = results.store(run, chosen, table, outcome, remarks)
+    results.show(run, chosen, table, outcome, remarks, standing)
     return 0
 
 

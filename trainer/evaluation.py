@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import bootstrap, moments, pipeline
+from trainer import moments, pipeline
 from trainer.errors import UserError
 from trainer.estimators import Estimator
 from trainer.progress import progress
@@ -85,23 +85,6 @@ def metrics(actual: Floats, predicted: Floats, baseline: float) -> dict[str, flo
         "r2": float(r2_score(actual, predicted)),
         "baseline_rmse": float(mean_squared_error(actual, np.full_like(actual, baseline))) ** 0.5,
     }
-
-
-def rmse_interval(actual: Floats, predicted: Floats, groups: Groups, seed: int) -> dict[str, float]:
-    """Return ``rmse_low`` and ``rmse_high``, the bootstrap interval of the RMSE; nothing for a single row or group.
-
-    Parameters
-    ----------
-    actual, predicted : ndarray of shape (n_test,)
-    groups : ndarray of shape (n_test,) or None
-        Where given, whole groups are drawn.
-    seed : int
-    """
-    summed = bootstrap.sums(np.square(actual - predicted)[np.newaxis], groups, seed)
-    if summed.shape[1] < 2:
-        return {}
-    low, high = bootstrap.interval(summed, lambda squares, rows: np.sqrt(squares / rows), seed)
-    return {"rmse_low": low, "rmse_high": high}
 
 
 def cross_validate(

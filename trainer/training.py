@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import evaluation, pipeline
+from trainer import bootstrap, evaluation, pipeline
 from trainer.errors import UserError
 from trainer.estimators import ESTIMATORS
 from trainer.evaluation import Folds
@@ -78,9 +78,10 @@ def measure(settings: Settings, fitted: Fitted, table: Table) -> Outcome:
     rows = table.test
     predicted = pipeline.predict(fitted.model, rows.features)
     measured = evaluation.metrics(rows.target, predicted, fitted.baseline)
-    interval = evaluation.rmse_interval(rows.target, predicted, rows.groups, settings.seed)
+    if interval := bootstrap.rmse_interval(rows.target, predicted, rows.groups, settings.seed):
+        measured |= {"rmse_low": interval[0], "rmse_high": interval[1]}
     importance = evaluation.importance(fitted.model, rows.features, rows.target, settings.seed)
-    both = measured | interval | fitted.metrics | {"rows_test": len(rows.target)}
+    both = measured | fitted.metrics | {"rows_test": len(rows.target)}
     return Outcome(fitted.model, predicted, both, importance, fitted.folds)
 
 
