@@ -37,6 +37,7 @@ TRUSTED_TYPES = [
     "functools.partial",
     "numpy.asarray",
     "numpy.dtype",
+    "pandas._libs.missing.NAType",
     "pandas.core.tools.datetimes.to_datetime",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
@@ -227,10 +228,13 @@ def _numbers(estimator: Estimator, standard: bool) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     scaled = standard and estimator.scaled
-    steps: list[tuple[str, Any]] = []
+    # MLflow hands a nullable column on as objects, in which NA is no number
+    gaps = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=np.nan, keep_empty_features=True)
+    steps: list[tuple[str, Any]] = [("gaps", gaps)]
     if not estimator.takes_missing:
-        steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True)))
-    if scaled or not steps:
+        # a column may be empty in the training part of a fold
+        steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)))
+    if scaled or estimator.takes_missing:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))
     return Pipeline(steps)

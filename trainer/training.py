@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import bootstrap, evaluation, pipeline
+from trainer import bootstrap, evaluation, intervals, pipeline
 from trainer.errors import UserError
 from trainer.estimators import ESTIMATORS
 from trainer.evaluation import Folds
@@ -42,6 +42,8 @@ class Outcome:
     importance : DataFrame
         From `evaluation.importance`.
     folds : Folds
+    interval : Interval or None
+        Of its predictions; None where there are too few rows for one.
     """
 
     model: Any
@@ -49,6 +51,7 @@ class Outcome:
     metrics: dict[str, float]
     importance: pd.DataFrame
     folds: Folds
+    interval: intervals.Interval | None = None
 
 
 def cross_validate(settings: Settings, table: Table) -> Folds:
@@ -80,9 +83,11 @@ def measure(settings: Settings, fitted: Fitted, table: Table) -> Outcome:
     measured = evaluation.metrics(rows.target, predicted, fitted.baseline)
     if interval := bootstrap.rmse_interval(rows.target, predicted, rows.groups, settings.seed):
         measured |= {"rmse_low": interval[0], "rmse_high": interval[1]}
+    interval = intervals.measure(fitted.folds.residuals, rows.target - predicted)
+    measured |= interval.metrics if interval else {}
     importance = evaluation.importance(fitted.model, rows.features, rows.target, settings.seed)
     both = measured | fitted.metrics | {"rows_test": len(rows.target)}
-    return Outcome(fitted.model, predicted, both, importance, fitted.folds)
+    return Outcome(fitted.model, predicted, both, importance, fitted.folds, interval)
 
 
 def _check_sizes(table: Table, target: str) -> None:
