@@ -1,4 +1,4 @@
-"""Which rows are test rows: by a hash, by the seed, or by time; and the two sides, without a second copy of the table."""
+"""Which rows are test rows: by a hash, by the seed, or by time; and both sides, without a second copy of the table."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -116,7 +116,9 @@ def by_hash(hashes: Hashes, test_fraction: float, what: str) -> tuple[Mask, Rema
     joined = hashes <= distinct[enough]
     if len(hashes) - joined.sum() < 2:
         return chosen, None
-    told = f"the hashes of so few rows make {have} of {len(hashes)} a test row: those with the next smallest hashes join"
+    told = (
+        f"the hashes of so few rows make {have} of {len(hashes)} a test row: those with the next smallest hashes join"
+    )
     return joined, Remark("few_rows", f"{told}, {int(joined.sum())} test rows in all; {what}")
 
 
@@ -149,7 +151,9 @@ def by_time(times: npt.NDArray[Any], test_fraction: float, name: str, data: str)
     moments, counts = np.unique(times, return_counts=True)
     if len(moments) < 2:
         raise UserError(f"the time {name!r} of {data} has one value only", "give time=COLUMN, one that varies")
-    newer = np.cumsum(counts[::-1])[:-1]  # so many rows are in the test if it begins at the last moment, the last two ...
+    newer = np.cumsum(counts[::-1])[
+        :-1
+    ]  # so many rows are in the test if it begins at the last moment, the last two ...
     begin = moments[len(moments) - 1 - int(np.argmin(np.abs(newer - test_fraction * len(times))))]
     chosen: Mask = times >= begin
     return chosen
