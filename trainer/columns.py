@@ -298,11 +298,11 @@ def _values(bare: pa.Array, style: str) -> Floats:
 
 def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_]) -> str:
     """Tell the words that count as missing, as the end of a sentence; empty where there are none."""
-    odd = [number for number in np.flatnonzero(gaps) if text.values[number].strip()]
+    odd = [int(number) for number in np.flatnonzero(gaps) if text.values[number].strip()]
     if not odd:
         return ""
     rows, present = int(text.counts()[odd].sum()), int((text.codes >= 0).sum())
-    first = min(odd, key=text.first)
+    first = min(map(int, odd), key=text.first)
     verb = "is no number and counts" if rows == 1 else "are no numbers and count"
     return f"; {rows} of {present} values ({text.values[first]!r} in row {text.first(first)}) {verb} as missing"
 

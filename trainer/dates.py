@@ -31,7 +31,7 @@ _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def read(words: pa.Array) -> tuple[npt.NDArray[np.datetime64], str] | None:
+def read(words: pa.Array) -> tuple[npt.NDArray[Any], str] | None:
     """Read dates in one of the usual spellings, and say how; None where not all words are dates of one spelling."""
     if not matches(words, r"^[0-9A-Za-z][-0-9A-Za-z ,./:+]{4,}$").all() or not matches(words, r"\d").all():
         return None
@@ -51,7 +51,7 @@ def read(words: pa.Array) -> tuple[npt.NDArray[np.datetime64], str] | None:
         if not fits:
             return None
         pattern, parsed = fits[0]
-        moments = parsed.to_numpy().astype("datetime64[us]") + clock(clocks) - _offset(zones)
+        moments: npt.NDArray[Any] = parsed.to_numpy().astype("datetime64[us]") + clock(clocks) - _offset(zones)
         return moments, _told(pattern, len(fits) > 1 and not fits[0][1].equals(fits[1][1]))
     return None
 
@@ -66,6 +66,7 @@ def _told(pattern: str, either: bool) -> str:
 
 
 def clock(clocks: pa.Array) -> npt.NDArray[np.timedelta64]:
+    """Read times of day: 10:30, 10:30:00.5, 10:30 PM."""
     words = pd.Series(clocks.to_numpy(zero_copy_only=False), dtype=object).str.upper().str.replace(",", ".")
     half = words.str.extract("([AP])M$")[0]
     parts = words.str.replace(r" ?[AP]M$", "", regex=True).str.split(":", expand=True).reindex(columns=range(3))

@@ -13,8 +13,9 @@ from trainer import columns, gather, split
 from trainer.columns import Kind, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
+from trainer.group import ALONE, Group
 from trainer.roles import Roles, and_, left_out, listed
-from trainer.split import MINIMUM_ROWS, take_out
+from trainer.split import MINIMUM_ROWS, Mask, take_out
 
 # Squares of larger values, and their sums, are infinite.
 LARGEST = 1e150
@@ -24,7 +25,9 @@ EXACT = 2.0**53
 # A column that numbers the rows, or names them, and is no feature: if no value comes twice (written for the rows'
 # names), or if it counts 0, 1, 2 ... or 1, 2, 3 ... in order.
 _ROW_NAMES = re.compile(r"Unnamed: 0(\.\d+)*|row[._ ]?names?", re.IGNORECASE)
-_COUNTERS = re.compile(r"index|level_0|X(\.\d+)?|(row[._ ]?)?(id|no|nr|num|number)|row|obs|#|\.\.\.1", re.IGNORECASE)
+_COUNTERS = re.compile(
+    r"index|level_0|(?-i:X(\.\d+)?)|(row[._ ]?)?(id|no|nr|num|number)|row|obs|#|\.\.\.1", re.IGNORECASE
+)
 
 
 @dataclass
@@ -43,7 +46,9 @@ class Draft:
     decimal : str
         What the text that was read as numbers has.
     kept : ndarray of shape (n_rows,), int64, or None
-        The numbers of the rows that are left; None where all are.
+        The numbers of the rows in the table; None where they are 0, 1, 2 ...
+    group : Group
+        The processes that share the rows.
     """
 
     names: list[str]
@@ -57,6 +62,12 @@ class Draft:
     remarks: list[Remark]
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
+    group: Group = ALONE
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The numbers of the rows in the table."""
+        return np.arange(len(self.target)) if self.kept is None else self.kept
 
     def values(self, name: str) -> Any:
         """Return a feature's values."""
@@ -70,8 +81,40 @@ class Draft:
         self.names = [name for name in self.names if name not in names]
         self.others = {name: values for name, values in self.others.items() if name not in names}
 
+    def missing(self, names: Sequence[str]) -> dict[str, int]:
+        """Count the missing values of features, over all processes."""
+        own = [self._missing(name) for name in names]
+        return dict(zip(names, map(int, self.group.sum(own)), strict=True))
 
-def understood(gathered: Gathered, roles: Roles, typed: bool, decimal: str) -> Draft:
+    def _missing(self, name: str) -> int:
+        if name in self.numeric:
+            return int(self.tally.missing[self.numeric.index(name)])
+        values = self.others[name]
+        return int((values.codes < 0).sum() if isinstance(values, Text) else pd.isna(values).sum())
+
+    def ranges(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest value of features that are numbers, over all processes."""
+        lows, highs = zip(*map(self._range, names), strict=True) if names else ((), ())
+        least, most = self.group.least(lows), -self.group.least(-np.asarray(highs, dtype=np.float64))
+        return dict(zip(names, zip(map(float, least), map(float, most), strict=True), strict=True))
+
+    def _range(self, name: str) -> tuple[float, float]:
+        if name in self.numeric:
+            number = self.numeric.index(name)
+            return float(self.tally.low[number]), float(self.tally.high[number])
+        values = self.others[name]
+        return float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
+
+    def told(self, found: Mask) -> str:
+        """Name the rows that something was found in, over all processes."""
+        rows = self.rows[found]
+        count = int(self.group.sum([len(rows)])[0])
+        return split.rows_told(count, int(self.group.least([rows[0] if len(rows) else 2.0**62])[0]))
+
+
+def understood(
+    gathered: Gathered, roles: Roles, typed: bool, decimal: str, kept: npt.NDArray[np.int64] | None, group: Group
+) -> Draft:
     """Decide by all rows what each column of text is, and look at the keys."""
     remarks: list[Remark] = []
     kinds: dict[str, Kind] = {}
@@ -97,7 +140,8 @@ def understood(gathered: Gathered, roles: Roles, typed: bool, decimal: str) -> D
     keys = {name: split.key_values(gathered.raw[name], name, roles.data) for name in roles.key}
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
-    return Draft(list(roles.features), kinds, numeric, matrix, tally, others, target, keys, remarks, found)
+    names = list(roles.features)
+    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group)
 
 
 def _target(
@@ -135,102 +179,94 @@ def leave_out(draft: Draft, roles: Roles) -> None:
     """Leave out columns that number or name the rows, unless the user has asked for them, or nothing else is there."""
     if roles.chosen:
         return
-    rows = len(draft.target)
-    out = [
-        name
-        for name in draft.names
-        if (_ROW_NAMES.fullmatch(name) and draft.kinds[name] != "datetime" and _is_distinct(draft.values(name), rows))
-        or (_COUNTERS.fullmatch(name) and name != "x" and _counts(draft.values(name)))
-    ]
-    empty = [name for name in draft.names if _is_empty(draft, name)]
+    named = [name for name in draft.names if _ROW_NAMES.fullmatch(name) and draft.kinds[name] != "datetime"]
+    counting = [name for name in draft.names if _COUNTERS.fullmatch(name) and draft.kinds[name] == "integer"]
+    alone = draft.group.world_size == 1
+    out = [name for name in named if alone and _is_distinct(draft.values(name))]
+    for name in dict.fromkeys([*(() if alone else named), *counting]):
+        apart = [] if isinstance(draft.values(name), Text) else [_apart(draft, name, first) for first in (0, 1)]
+        if apart and 0 in draft.group.sum(apart):
+            out.append(name)
+    if time := {roles.time} & set(out):
+        out = [name for name in out if name not in time]
+    gaps, rows = draft.missing(draft.names), draft.group.sum([len(draft.target)])[0]
+    empty = [name for name in draft.names if gaps[name] == rows]
     if out and len(out) + len(empty) < len(draft.names):
         draft.forget(out)
         draft.remarks.append(left_out("row_number", out, "the numbers or names of the rows"))
 
 
-def _is_distinct(values: Any, rows: int) -> bool:
+def _is_distinct(values: Any) -> bool:
     if isinstance(values, Text):
-        return len(values.values) == rows
-    return bool(len(np.unique(values)) == rows) and not np.isnan(values).any()
+        return len(values.values) == len(values.codes)
+    return bool(len(np.unique(values)) == len(values)) and not np.isnan(values).any()
 
 
-def _counts(values: Any) -> bool:
-    if isinstance(values, Text) or values.dtype.kind != "f" or values[0] not in (0, 1):
-        return False
-    return bool(np.array_equal(values, np.arange(values[0], values[0] + len(values))))
+def _apart(draft: Draft, name: str, first: int) -> int:
+    """Count the rows that do not hold their own number, counted from `first`."""
+    return int((draft.values(name) != draft.rows + first).sum())
 
 
-def _is_empty(draft: Draft, name: str) -> bool:
-    if name in draft.numeric:
-        return bool(draft.tally.missing[draft.numeric.index(name)] == draft.tally.rows)
-    values = draft.others[name]
-    return bool((values.codes < 0).all() if isinstance(values, Text) else pd.isna(values).all())
-
-
-def drop_rows(draft: Draft, roles: Roles) -> int:
-    """Leave out the rows without a target, then the columns without a value; return the number of these rows."""
+def drop_rows(draft: Draft, roles: Roles) -> tuple[int, int]:
+    """Leave out the rows without a target, then the columns without a value; return how many rows stay, and went."""
     missing = np.isnan(draft.target)
-    count = int(missing.sum())
-    if count == len(missing):
+    total, without = map(int, draft.group.sum([len(missing), missing.sum()]))
+    if without == total:
         raise _all_missing_target(roles)
-    if count:
-        first = split.rows_told(np.flatnonzero(missing))
-        draft.remarks.append(
-            Remark("rows_without_target", f"the target {roles.target} is missing in {first}: left out")
-        )
-        draft.kept = np.flatnonzero(~missing)
+    if without:
+        told = f"the target {roles.target} is missing in {draft.told(missing)}: left out"
+        draft.remarks.append(Remark("rows_without_target", told))
+        draft.kept = draft.rows[~missing]
         draft.target = take_out(draft.target, missing)[0]
         draft.matrix = take_out(draft.matrix, missing)[0]
         draft.tally = gather.tally(draft.matrix)
         draft.others = {name: take_out(values, missing)[0] for name, values in draft.others.items()}
         draft.keys = {name: take_out(values, missing)[0] for name, values in draft.keys.items()}
-    if len(draft.target) < MINIMUM_ROWS:
+    rows = total - without
+    if rows < MINIMUM_ROWS:
         raise UserError(
-            f"{roles.data} has {len(draft.target)} rows{' with a target' if count else ''}; "
-            f"at least {MINIMUM_ROWS} are needed",
+            f"{roles.data} has {rows} rows{' with a target' if without else ''}; at least {MINIMUM_ROWS} are needed",
             "give a larger table",
         )
-    empty = [name for name in draft.names if _is_empty(draft, name)]
+    gaps = draft.missing(draft.names)
+    empty = [name for name in draft.names if gaps[name] == rows and name != roles.time]
     if empty and (roles.chosen or len(empty) == len(draft.names)):
         raise UserError(
             f"all values of {_columns_told(empty)} of {roles.data} are missing",
             f"leave {'it' if len(empty) == 1 else 'them'} out: drop={pasted(empty)}"
-            if roles.chosen
+            if len(empty) < len(draft.names)
             else "give a table with at least one feature besides the target and the keys",
         )
     if empty:
         draft.forget(empty)
         draft.remarks.append(Remark("empty", f"left out: {listed(empty)} (without any value)"))
-    return count
+    return rows, without
 
 
 def check(draft: Draft, roles: Roles) -> None:
     """Refuse what cannot be computed with, and tell what a double cannot hold."""
-    target = draft.target
-    if target.min() == target.max():
+    low, high = draft.group.least([draft.target.min(initial=np.inf), -draft.target.max(initial=-np.inf)]) * [1, -1]
+    if low == high:
         raise UserError(
-            f"the target {roles.target!r} of {roles.data} has one value only, {target[0]:g}",
+            f"the target {roles.target!r} of {roles.data} has one value only, {low:g}",
             "give a target that varies from row to row",
         )
     numbers = [name for name in draft.names if draft.kinds[name] in ("number", "integer")]
-    ranges = {name: range_of(draft, name) for name in numbers} | {roles.target: (target.min(), target.max())}
-    values: Callable[[str], Any] = lambda name: target if name == roles.target else draft.values(name)  # noqa: E731
-    rows = np.arange(len(target)) if draft.kept is None else draft.kept
-    infinite = [name for name, (low, high) in ranges.items() if low == -np.inf or high == np.inf]
-    if infinite:
-        told = [f"{name!r} in {split.rows_told(rows[np.isinf(values(name))])}" for name in infinite]
+    ranges = draft.ranges(numbers) | {roles.target: (low, high)}
+    values: Callable[[str], Any] = lambda name: draft.target if name == roles.target else draft.values(name)  # noqa: E731
+    if infinite := [name for name, (low, high) in ranges.items() if low == -np.inf or high == np.inf]:
+        told = [(name, draft.told(np.isinf(values(name)))) for name in infinite]
         raise UserError(
-            f"column {told[0].replace(' in ', f' of {roles.data} is infinite in ', 1)}"
+            f"column {infinite[0]!r} of {roles.data} is infinite in {told[0][1]}"
             if len(told) == 1
-            else f"columns of {roles.data} are infinite: {and_(told)}",
+            else f"columns of {roles.data} are infinite: {and_([f'{name!r} in {where}' for name, where in told])}",
             f"drop those rows, or leave the value out{_or_drop(infinite, roles.target)}",
         )
-    vast = [name for name, (low, high) in ranges.items() if low < -LARGEST or high > LARGEST]
-    if vast:
-        told = [f"{name!r} in {split.rows_told(rows[np.abs(values(name)) > LARGEST])}" for name in vast]
+    if vast := [name for name, (low, high) in ranges.items() if low < -LARGEST or high > LARGEST]:
+        told = [(name, draft.told(np.abs(values(name)) > LARGEST)) for name in vast]
+        where = and_([f"{name!r} in {rows}" for name, rows in told])
         raise UserError(
-            f"values beyond {LARGEST:g}, whose squares are infinite, are in {_columns_word(vast)} {and_(told)} "
-            f"of {roles.data}",
+            f"values beyond {LARGEST:g}, whose squares are infinite: {_columns_word(vast)} {where} of {roles.data}",
             f"write them in another unit, or leave the value out{_or_drop(vast, roles.target)}",
         )
     lost = [
@@ -242,14 +278,6 @@ def check(draft: Draft, roles: Roles) -> None:
         draft.remarks.append(
             Remark("digits", f"{', '.join(lost)}: integers beyond 2^53 are rounded; an identifier is better text")
         )
-
-
-def range_of(draft: Draft, name: str) -> tuple[float, float]:
-    """Return the least and the largest value of a number."""
-    if name in draft.numeric:
-        number = draft.numeric.index(name)
-        return float(draft.tally.low[number]), float(draft.tally.high[number])
-    return float(np.fmin.reduce(draft.others[name])), float(np.fmax.reduce(draft.others[name]))
 
 
 # -- sentences ------------------------------------------------------------------------------------

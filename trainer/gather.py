@@ -41,7 +41,8 @@ class Tally:
 
     def without(self, dropped: list[int]) -> "Tally":
         """Leave some columns out."""
-        return Tally(self.rows, *(np.delete(values, dropped) for values in (self.missing, self.low, self.high)))
+        missing, low, high = (np.delete(values, dropped) for values in (self.missing, self.low, self.high))
+        return Tally(self.rows, missing.astype(np.int64), low, high)
 
 
 def tally(matrix: Floats) -> Tally:

@@ -1,4 +1,4 @@
-"""An open table: the columns of all its parts, its rows as Arrow batches, and its digest, in one pass over the bytes."""
+"""An open table: the columns of all its parts, its rows as Arrow batches, its digest, in one pass over the bytes."""
 
 import hashlib
 import os
@@ -9,15 +9,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from trainer.columns import meaning
 from trainer.delimited import RETRIES, Delimited
 from trainer.errors import Remark, UserError, disk_errors
-from trainer.formats import COPY_BYTES, Format, Source, recognised, source_of
+from trainer.formats import COPY_BYTES, Format, Source, describe, recognised, source_of
+from trainer.group import ALONE, Group
 from trainer.locations import Location, Part, reaching
 
 PROGRESS_SECONDS = 2.0
@@ -35,6 +37,7 @@ class _File:
     size: int = 0
     schema: pa.Schema = None
     rows: int = 0
+    groups: tuple[int, ...] = ()  # the rows of each row group, of Parquet
     csv: Delimited | None = None
 
 
@@ -55,6 +58,30 @@ class Reading:
     names: list[str]
     schema: dict[str, pa.DataType]
     progress: "Progress"
+    group: Group = ALONE
+
+    @property
+    def n_groups(self) -> int:
+        """How many row groups it has; 0 where it is not Parquet."""
+        return sum(len(one.groups) for one in self.files)
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64] | None:
+        """The numbers of this process's rows in the table; None where it reads all of them."""
+        if self.group.world_size == 1:
+            return None
+        sizes = [rows for one in self.files for rows in one.groups]
+        ends = np.cumsum(sizes)
+        own = range(self.group.rank, len(sizes), self.group.world_size)
+        return np.concatenate([np.empty(0, np.int64), *(np.arange(ends[g] - sizes[g], ends[g]) for g in own)])
+
+    def _own(self, number: int) -> dict[str, list[int]]:
+        """Return which row groups of a file this process reads, as an argument."""
+        if self.group.world_size == 1:
+            return {}
+        before = sum(len(one.groups) for one in self.files[:number])
+        rank, size = self.group.rank, self.group.world_size
+        return {"groups": [g for g in range(len(self.files[number].groups)) if (before + g) % size == rank]}
 
     @property
     def typed(self) -> bool:
@@ -63,8 +90,9 @@ class Reading:
 
     @property
     def rows(self) -> int:
-        """How many rows it has; 0 where that is not known."""
-        return sum(one.rows for one in self.files)
+        """How many rows this process reads; 0 where that is not known."""
+        numbers = self.numbers
+        return sum(one.rows for one in self.files) if numbers is None else len(numbers)
 
     @property
     def decimal(self) -> str:
@@ -115,17 +143,17 @@ class Reading:
                 one.digest, one.size = one.csv.digest, one.csv.size
                 continue
             with self._unchanged(one) as file:
-                for batch in one.kind.open(file, one.part.name).batches(own):
+                assert one.kind.open is not None
+                for batch in one.kind.open(file, one.part.name).batches(own, **self._own(number)):
                     done += batch.num_rows
                     self.progress.tell(done / total)
                     yield _with_values(batch, one.part, names)
 
     @contextmanager
-    def _unchanged(self, one: _File) -> Iterator[IO[bytes]]:
+    def _unchanged(self, one: _File) -> Iterator[Any]:
         """Open a file again; hash it through the same handle, and refuse it if it has changed meanwhile."""
-        assert one.path is not None
-        with reaching(one.part.path, one.part.name), open(one.path, "rb") as file:
-            if not one.digest:
+        with self._opened(one) as file:
+            if not one.digest and self.group.world_size == 1:
                 one.digest, one.size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
                 file.seek(0)
             yield file
@@ -134,16 +162,28 @@ class Reading:
                     f"{one.part.name} has changed while it was read", "run again once nobody writes to it any more"
                 )
 
+    @contextmanager
+    def _opened(self, one: _File) -> Iterator[Any]:
+        open_ = Path.open if one.path is not None else self.location.filesystem.open
+        with reaching(one.part.path, one.part.name), open_(Path(one.path) if one.path else one.part.path, "rb") as file:
+            yield file
+
     def source(self) -> Source:
-        """Identify what was read."""
+        """Identify what was read; of several processes only the first one does."""
+        if self.group.world_size > 1:
+            return describe(self.location) if self.group.rank == 0 else Source(self.location.data, "", 0)
         return source_of(self.location, [(one.digest, one.size) for one in self.files])
 
 
 @contextmanager
 def opened(
-    location: Location, separator: str = "auto", decimal: str = "auto", wanted: Sequence[str] = ()
+    location: Location,
+    separator: str = "auto",
+    decimal: str = "auto",
+    wanted: Sequence[str] = (),
+    group: Group = ALONE,
 ) -> Iterator[Reading]:
-    """Open a table; files that are elsewhere are fetched, once.
+    """Open a table; files that are elsewhere are fetched, once. Of several processes each reads its share where it is.
 
     Parameters
     ----------
@@ -152,6 +192,8 @@ def opened(
         Of CSV files, or ``auto``.
     wanted : sequence of str
         Columns that it should have: they tell between two separators that would both do.
+    group : Group
+        The processes that share the table's rows.
     """
     progress = Progress(location.data)
     text: set[str] = set()
@@ -159,34 +201,41 @@ def opened(
         stack.callback(pa.default_memory_pool().release_unused)
         stack.callback(progress.end)
         folder = None
-        if not location.is_local:
+        if not location.is_local and group.world_size == 1:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="table-", ignore_cleanup_errors=True)))
-        files = []
+        files: list[_File] = []
+        found = Reading(location, files, [], {}, progress, group)
         for number, part in enumerate(location.parts):
             one = _fetched(location, part, folder, progress, number)
+            if group.world_size > 1 and one.kind.name != "Parquet":
+                raise UserError(
+                    f"several processes read Parquet, and {part.name} is {one.kind.name}", "use one process"
+                )
             if one.kind.open is None:
                 one.csv = Delimited(str(one.path), part.name, separator, decimal, tuple(wanted), text)
                 one.schema = one.csv.schema
             else:
-                with reaching(part.path, part.name), open(str(one.path), "rb") as file:
-                    one.stat = _stat(file)
+                with found._opened(one) as file:
+                    one.stat = _stat(file) if one.path else None
                     reader = one.kind.open(file, part.name)
                     one.schema, one.rows = reader.schema, reader.rows
+                    one.groups = tuple(getattr(reader, "groups", ()))
             files.append(one)
         if len({one.kind.open is None for one in files}) > 1:
             raise UserError(
                 f"the folder {location.data} holds files of several formats", "give a folder of one format alone"
             )
-        names, schema = _unified(location, files)
-        yield Reading(location, files, names, schema, progress)
+        found.names, found.schema = _unified(location, files)
+        yield found
 
 
 def _fetched(location: Location, part: Part, folder: Path | None, progress: "Progress", number: int) -> _File:
     """Have the bytes of a part here, and see what they are."""
     with reaching(part.path, part.name):
         if folder is None:
-            with open(part.path, "rb") as file:
-                return _File(part, part.path, recognised(file.read(16), part.name))
+            with location.filesystem.open(part.path, "rb") as file:
+                path = part.path if location.is_local else None
+                return _File(part, path, recognised(file.read(16), part.name))
         sha256, size = hashlib.sha256(), 0
         kept = folder / str(number)
         with (

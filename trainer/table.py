@@ -11,9 +11,10 @@ import pandas as pd
 from trainer import columns, formats, gather, reading, split
 from trainer.columns import Kind, Text
 from trainer.delimited import RetypedError, no_rows
-from trainer.draft import Draft, check, drop_rows, leave_out, range_of, understood
+from trainer.draft import Draft, check, drop_rows, leave_out, understood
 from trainer.errors import Remark, UserError
-from trainer.gather import Gathered, Sink
+from trainer.gather import Gathered, Sink, pasted
+from trainer.group import ALONE, Group
 from trainer.roles import Roles, assign
 from trainer.split import Mask, take_out
 
@@ -81,30 +82,40 @@ class Table:
         return len(self.columns)
 
 
-def load(settings: "Settings") -> Table:
+def load(settings: "Settings", group: Group = ALONE) -> Table:
     """Read the table that the settings name, and split it.
+
+    Parameters
+    ----------
+    settings : Settings
+    group : Group
+        Of several processes each reads its share of a Parquet table's row groups, and gets its own rows of both sides;
+        what is said of the table is said of all rows. The `source` is left to process 0.
 
     Raises
     ------
     UserError
         The table cannot be read, or a model cannot be trained on it.
     """
-    return _load(settings, settings.decimal)
+    return _load(settings, settings.decimal, group)
 
 
-def _load(settings: "Settings", decimal: str) -> Table:
-    location = formats.locate(settings.data)
-    wanted = [settings.target, *settings.key, *(settings.columns or ())]
-    with reading.opened(location, settings.separator, decimal, wanted) as found:
-        roles = assign(found.names, found.schema, settings, location.data)
-        remarks = [*found.remarks, *roles.remarks]
-        gathered = _gather(found, roles)
-        source, typed, known = found.source(), found.typed, found.decimal
-        zeros, separator = found.zeros, found.separator
-    draft = understood(gathered, roles, typed, known)
+def _load(settings: "Settings", decimal: str, group: Group) -> Table:
+    with group.sharing_errors():
+        location = formats.locate(settings.data)
+        wanted = [settings.target, *settings.key, *(settings.columns or ())]
+        with reading.opened(location, settings.separator, decimal, wanted, group) as found:
+            roles = assign(found.names, found.schema, settings, location.data)
+            if group.world_size > 1:
+                check_share(found, roles)
+            remarks = [*found.remarks, *roles.remarks]
+            gathered = _gather(found, roles)
+            source, typed, known = found.source(), found.typed, found.decimal
+            zeros, separator, numbers = found.zeros, found.separator, found.numbers
+        draft = understood(gathered, roles, typed, known, numbers, group)
     del gathered
     if not typed and decimal == "auto" and draft.decimal != known and separator != ",":
-        return _load(settings, draft.decimal)  # the first lines had no decimals
+        return _load(settings, draft.decimal, group)  # the first lines had no decimals
     draft.remarks[:0] = remarks
     draft.remarks += [
         Remark(
@@ -114,12 +125,34 @@ def _load(settings: "Settings", decimal: str) -> Table:
         if name in zeros and draft.kinds[name] == "integer"
     ]
     leave_out(draft, roles)
-    without = drop_rows(draft, roles)
+    n_rows, without = drop_rows(draft, roles)
     check(draft, roles)
-    return _divided(draft, roles, settings, source, without)
+    with group.sharing_errors():
+        described = _columns(draft)
+        training, test = _divided(draft, roles, settings)
+    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks))
 
 
-# -- what each column is for ----------------------------------------------------------------------
+def check_share(found: reading.Reading, roles: Roles) -> None:
+    """Refuse a table that several processes cannot share: too few row groups, or columns that are no numbers.
+
+    Every process sees this for itself in the files' metadata.
+    """
+    size, data = found.group.world_size, roles.data
+    if found.n_groups < size:
+        held = f"{found.n_groups} row group{'s' if found.n_groups > 1 else ''}" if found.n_groups else "none"
+        raise UserError(
+            f"{size} processes need {size} row groups of Parquet or more, and {data} has {held}",
+            "write it with smaller row groups: frame.to_parquet(..., row_group_size=ROWS); or use one process",
+        )
+    wrong = [name for name, kind in roles.kinds.items() if kind not in gather.NUMERIC]
+    if wrong:
+        told = ", ".join(f"the column {name!r} is of type {found.schema[name]}" for name in wrong[:12])
+        features = [name for name in wrong if name != roles.target]
+        raise UserError(
+            f"several processes read numbers from Parquet, and {data} holds something else: {told}",
+            f"leave that out: drop={pasted(features)}; or use one process" if features else "use one process",
+        )
 
 
 def _gather(found: reading.Reading, roles: Roles) -> Gathered:
@@ -131,30 +164,26 @@ def _gather(found: reading.Reading, roles: Roles) -> Gathered:
         try:
             for batch in found.batches(list(dict.fromkeys([*roles.kinds, *roles.key]))):
                 sink.add(batch)
+                found.group.check()
         except RetypedError as error:
             found.as_text(error.column)
             continue
-        if sink.filled == 0:
+        if sink.filled == 0 and found.group.world_size == 1:
             raise no_rows(roles.data)
         roles.kinds.update(kinds)
         return sink.result()
 
 
-# -- what each column means -----------------------------------------------------------------------
-
-
 # -- the two sides --------------------------------------------------------------------------------
 
 
-def _divided(draft: Draft, roles: Roles, settings: "Settings", source: formats.Source, without: int) -> Table:
+def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Rows]:
     groups = _hashes(draft, draft.keys) if draft.keys else None
     in_test = _chosen(draft, roles, settings, groups)
-    described = tuple(_column(draft, name) for name in draft.names)
     numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
     if roles.extra:
         del draft.others[roles.extra]
-    n_rows = len(draft.target)
     draft.keys.clear()
     matrix, test_matrix = take_out(draft.matrix, in_test)
     target, test_target = take_out(draft.target, in_test)
@@ -162,8 +191,7 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings", source: formats.S
     others = {name: take_out(values, in_test) for name, values in draft.others.items()}
     training = Rows(_frame(draft, matrix, {name: both[0] for name, both in others.items()}), target, own)
     frame = _frame(draft, test_matrix, {name: both[1] for name, both in others.items()})
-    test = Rows(frame, test_target, test_own, keys, numbers)
-    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks))
+    return training, Rows(frame, test_target, test_own, keys, numbers)
 
 
 def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hashes | None) -> Mask:
@@ -184,12 +212,13 @@ def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hash
         in_test = split.by_seed(len(draft.target), groups, fraction, settings.seed)
     else:
         hashes = _hashes(draft, None) if groups is None else groups
-        in_test, remark = split.by_hash(hashes, fraction, "split=random draws as many as asked")
+        in_test, remark = split.by_hash(hashes, fraction, fill=draft.group.world_size == 1)
         draft.remarks += [remark] if remark else []
         if in_test.sum() < 2 or len(in_test) - in_test.sum() < 2:
             distinct = len(np.unique(hashes))
     n_test = int(in_test.sum())
-    split.check_sides(len(in_test) - n_test, n_test, settings.split, fraction, distinct)
+    fewest = 2 if draft.group.world_size == 1 else 1
+    split.check_sides(len(in_test) - n_test, n_test, settings.split, fraction, distinct, fewest)
     return in_test
 
 
@@ -210,20 +239,17 @@ def _hashes(draft: Draft, keys: Mapping[str, Any] | None) -> split.Hashes:
 
 def _block(values: Any, rows: slice) -> Any:
     if isinstance(values, Text):
-        return pd.Categorical.from_codes(values.codes[rows], pd.Index(values.values, dtype=object))
+        codes: Any = values.codes[rows]
+        return pd.Categorical.from_codes(codes, pd.Index(values.values, dtype=object))
     return values[rows]
 
 
-def _column(draft: Draft, name: str) -> Column:
-    kind = draft.kinds[name]
-    if name in draft.numeric:
-        missing = int(draft.tally.missing[draft.numeric.index(name)])
-    else:
-        values = draft.others[name]
-        missing = int((values.codes < 0).sum() if isinstance(values, Text) else pd.isna(values).sum())
-    if kind in ("text", "datetime"):
-        return Column(name, kind, missing)
-    return Column(name, kind, missing, *range_of(draft, name))
+def _columns(draft: Draft) -> tuple[Column, ...]:
+    numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
+    missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
+    return tuple(
+        Column(name, draft.kinds[name], missing[name], *ranges.get(name, (None, None))) for name in draft.names
+    )
 
 
 def _frame(draft: Draft, matrix: columns.Floats, others: Mapping[str, Any]) -> pd.DataFrame:
