@@ -1,6 +1,7 @@
 """Dates and times as people write them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt

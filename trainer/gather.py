@@ -41,8 +41,8 @@ class Tally:
 
     def without(self, dropped: list[int]) -> "Tally":
         """Leave some columns out."""
-        missing, low, high = (np.delete(values, dropped) for values in (self.missing, self.low, self.high))
-        return Tally(self.rows, missing.astype(np.int64), low, high)
+        kept = np.setdiff1d(np.arange(len(self.low)), dropped)
+        return Tally(self.rows, self.missing[kept], self.low[kept], self.high[kept])
 
 
 def tally(matrix: Floats) -> Tally:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from trainer.columns import meaning
 from trainer.delimited import RETRIES, Delimited
@@ -23,6 +24,7 @@ from trainer.group import ALONE, Group
 from trainer.locations import Location, Part, reaching
 
 PROGRESS_SECONDS = 2.0
+_LOCAL = LocalFileSystem()
 
 
 @dataclass
@@ -164,8 +166,8 @@ class Reading:
 
     @contextmanager
     def _opened(self, one: _File) -> Iterator[Any]:
-        open_ = Path.open if one.path is not None else self.location.filesystem.open
-        with reaching(one.part.path, one.part.name), open_(Path(one.path) if one.path else one.part.path, "rb") as file:
+        where, path = (self.location.filesystem, one.part.path) if one.path is None else (_LOCAL, one.path)
+        with reaching(one.part.path, one.part.name), where.open(path, "rb") as file:
             yield file
 
     def source(self) -> Source:
