@@ -13,10 +13,11 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import checks, cli, results, search, settings, tracking, training, trials
+from trainer import checks, cli, distributed, results, search, settings, tracking, training, trials
 from trainer.card import run_name
-from trainer.loading import load
+from trainer.errors import UserError
 from trainer.results import Result
+from trainer.table import load
 
 SOURCE = "sweep.py"
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sweep(given: dict[str, str]) -> int:
     """One search, from a table to the registered model of its best trial."""
+    if distributed.place() is not None:
+        raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
     plan = search.plan(given)
     print("parameters ", settings.changes(settings.SWEEP, given))
     print(f"search      {plan}, as {given['search']} says")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trainer.lineage import Lineage
-    from trainer.loading import Column, Table
+    from trainer.table import Column, Table
     from trainer.training import Outcome
 
 # The rows of a table that a reader looks at.

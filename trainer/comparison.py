@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from trainer.loading import Rows
+    from trainer.table import Rows
 
 # Below this many rows (or groups) an interval says little, however it is computed.
 FEWEST_UNITS = 30

@@ -17,7 +17,7 @@ from trainer.estimators import Estimator
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Column
+    from trainer.table import Column
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.uint64] | None
@@ -219,7 +219,7 @@ def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
     seeming = [name for name, values in features.head(SEEMING_ROWS).items() if values.isna().all()]
     empty = [name for name in seeming if features[name].isna().all() and features[name].dtype != object]
     constant = {name: pd.Series(0, index=features.index).astype(features[name].dtype) for name in empty}
-    return features.assign(**constant) if empty else features
+    return features.assign(**{str(name): values for name, values in constant.items()}) if empty else features
 
 
 def _numbers(estimator: Estimator, standard: bool) -> Any:

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from trainer import card, checks, comparison, figures, lineage, pipeline, registry, report, tracking
 from trainer.errors import Remark, UserError, disk_errors
 from trainer.lineage import Lineage
-from trainer.loading import Table
 from trainer.settings import Settings
+from trainer.table import Table
 from trainer.training import Outcome
 
 # How often a comparison is made again because another run has changed the champion meanwhile.

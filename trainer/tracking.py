@@ -122,6 +122,11 @@ class Session:
         _log_params(self.run, self.given, {})
         return self.run
 
+    def abandon(self) -> None:
+        """End the run FAILED from a thread, because another process is lost and this one is about to be ended."""
+        if self.run is not None:
+            _fail(self.run, UserError("another process was lost", ""))
+
     @contextmanager
     def finishing(self) -> Iterator[None]:
         """End the run FINISHED at the end of the block; where that is done, no later error fails it any more."""
