@@ -22,7 +22,9 @@ from trainer.model_folder import Agreement
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder, which nobody changes."""
-    return models.saved(tmp_path_factory.mktemp("original") / "models", versions={"scikit-learn": _present()})
+    return models.saved(
+        tmp_path_factory.mktemp("original") / "models", "ridge", "size", "city", versions={"scikit-learn": _present()}
+    )
 
 
 def _present() -> str:

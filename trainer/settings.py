@@ -132,6 +132,10 @@ def _bounds(name: str, given: str) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
+def _estimator(name: str, given: str) -> str:
+    return choice(name, given, tuple(estimators.ESTIMATORS))
+
+
 def _one_of(known: tuple[str, ...]) -> Reader:
     return partial(choice, known=known)
 
@@ -176,9 +180,7 @@ _HYPERPARAMETERS = tuple(
         "max_depth": "largest depth of a tree",
     }.items()
 )
-_ESTIMATOR = Parameter(
-    "estimator", "ridge", " | ".join(estimators.ESTIMATORS), _one_of(tuple(estimators.ESTIMATORS)), ESTIMATOR
-)
+_ESTIMATOR = Parameter("estimator", "ridge", " | ".join(estimators.ESTIMATORS), _estimator, ESTIMATOR)
 _SCALING = Parameter(
     "scaling", "standard", f"of numeric features: {' | '.join(SCALINGS)}; trees have no use for it",
     _one_of(SCALINGS), ESTIMATOR,
@@ -239,6 +241,17 @@ VERIFY = (
     Parameter("record", "no", "yes: log the result as a run of its own; no: only say it", _one_of(("yes", "no"))),
     _TRUST,
 )  # fmt: skip
+PREDICT = (
+    _WHICH,
+    _TABLE[0],
+    Parameter("output", "predictions.csv", "a file to write: .csv or .parquet"),
+    Parameter(
+        "key", AUTO, "columns to copy before the predictions; auto: those that named the groups of training",
+        lambda name, given: None if given == AUTO else _none_or_names(name, given),
+    ),
+    *(one for one in _TABLE if one.name in ("separator", "decimal")),
+    _TRUST,
+)  # fmt: skip
 CHAMPION = (
     Parameter("model_name", _MODEL.default, "registered model", model_name),
     Parameter(
@@ -250,6 +263,7 @@ CHAMPION = (
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": MAIN,
     "sweep": SWEEP,
+    "predict": PREDICT,
     "verify": VERIFY,
     "champion": CHAMPION,
 }
