@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Longer than MLflow's params may be.
-COLUMNS = ",".join(f"column {number} {'x' * 500}" for number in range(13))
+# Longer than MLflow's params and tags may be.
+COLUMNS = ",".join(f"column {number} {'x' * 500}" for number in range(17))
 
 
 @pytest.fixture
