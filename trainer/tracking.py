@@ -131,15 +131,9 @@ class Session:
     def finishing(self) -> Iterator[None]:
         """End the run FINISHED at the end of the block; where that is done, no later error fails it any more."""
         yield
-        _finish()
+        if self.run is not None:
+            _end(self.run, "FINISHED")
         self._kept = True
-
-
-def _finish() -> None:
-    import mlflow
-
-    with said_to_server("end a run"):
-        patiently(lambda: mlflow.end_run("FINISHED"))
 
 
 @contextmanager
@@ -317,7 +311,7 @@ def _ending(begun: Session) -> Iterator[None]:
                 _fail(begun.run, error)
             raise
         if begun.run is not None and not begun._kept:
-            _finish()
+            _end(begun.run, "FINISHED")
     except KeyboardInterrupt as error:
         if begun.run is not None and not getattr(error, "__notes__", ()):
             error.add_note(_truth(begun.run))
@@ -326,14 +320,25 @@ def _ending(begun: Session) -> Iterator[None]:
 
 def _fail(run: Run, error: BaseException) -> None:
     """End a run FAILED, and say why in a tag; that the server is away comes second."""
-    import mlflow
-
     with suppress(UserError, Interrupted), signals.hurried(error):
         with suppress(UserError):
             log(run, tags={ERROR: reason(error)})
-        with said_to_server("end a run"):
-            mlflow.end_run("FAILED")
-            run.client.set_terminated(run.id, "FAILED")  # also where its end had just been said
+        _end(run, "FAILED")
+
+
+def _end(run: Run, status: str) -> None:
+    """End a run; MLflow forgets it before it asks the server, which may have to be asked again, or from a thread."""
+    import mlflow
+
+    def end() -> None:
+        active = mlflow.active_run()
+        if active is not None and active.info.run_id == run.id:
+            mlflow.end_run(status)
+        else:
+            run.client.set_terminated(run.id, status)
+
+    with said_to_server("end a run"):
+        patiently(end)
 
 
 def reason(error: BaseException) -> str:
