@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 
 import pytest
 import sqlalchemy
@@ -28,6 +29,7 @@ def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         (MlflowException("attempt to write a readonly database"), "it is read-only", "writable"),
         (MlflowException("(sqlite3.OperationalError) database is locked"), "another process", "lsof"),
         (MlflowException("disk I/O error"), "the disk does not answer", "NFS"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "limits the size of files", "ulimit -f unlimited"),
         (MlflowException("database disk image is malformed"), "the database is damaged", ".recover"),
         (MlflowException("unable to open database file"), "the file cannot be opened", "its folder"),
         (MlflowException("table metrics already exists"), "its tables are half made", "remove it"),
@@ -52,7 +54,6 @@ def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
             for number, remedy in {
                 errno.EACCES: "make that place writable",
                 errno.EROFS: "make that place writable",
-                errno.EFBIG: "ulimit -f",
                 errno.EIO: "look at that disk",
                 errno.EMFILE: "ulimit -n",
                 errno.ENAMETOOLONG: "shorter names",
@@ -70,6 +71,12 @@ def test_a_cause_has_its_remedy(error: Exception, cause: str, remedy: str) -> No
     assert told.cause.startswith("MLflow at sqlite:////data/runs.db could not open a run: ")
     assert cause in told.cause
     assert remedy in told.remedy
+
+
+def test_a_limit_of_files_is_told_from_a_disk_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causes, "_limits_size", lambda: True)
+    told = causes.explain(MlflowException("(sqlite3.OperationalError) disk I/O error"), "log", URI)
+    assert told.remedy == "raise the limit: ulimit -f unlimited"
 
 
 def test_what_an_error_came_from_is_looked_at_too() -> None:

@@ -171,6 +171,21 @@ def test_a_whole_store_is_taken_and_not_written_to(altered: Altered) -> None:
     assert files(path.parent) == ["altered.db"]
 
 
+def test_what_a_killed_process_has_begun_to_write_is_taken_back(altered: Altered, tmp_path: Path) -> None:
+    path = Path(altered().removeprefix("sqlite:///"))
+    killed = tmp_path / "killed.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma cache_size = 1")
+        for number in range(500):  # more than the cache holds, so that they are in the file before they are committed
+            values = (f"key {number}", "x" * 2000)
+            connection.execute("insert into experiment_tags (experiment_id, key, value) values (0, ?, ?)", values)
+        for suffix in ("", "-journal"):
+            shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+    store.check(f"sqlite:///{killed}")
+    with closing(sqlite3.connect(killed)) as connection:
+        assert connection.execute("select count(*) from experiment_tags").fetchone() == (0,)
+
+
 HALF = "create table _alembic_tmp_metrics (step integer)"
 
 

@@ -112,6 +112,11 @@ _FAULTS = (
         "set MLFLOW_TRACKING_URI to a store on another disk; SQLite needs one with locks, which NFS often lacks",
     ),
     Fault(
+        re.escape(os.strerror(errno.EFBIG)),
+        "this shell limits the size of files, and the store is larger",
+        "raise the limit: ulimit -f unlimited",
+    ),
+    Fault(
         r"database disk image is malformed",
         "the database is damaged",
         "save what can be read (sqlite3 FILE .recover), or set MLFLOW_TRACKING_URI to another store",
@@ -229,6 +234,8 @@ def known(error: BaseException, uri: str) -> Fault | None:
         if isinstance(one, MemoryError):
             return Fault("", "there is not enough memory", "free some memory, or use a larger machine")
     text = "\n".join(str(one) for one in links)
+    if "disk I/O error" in text and _limits_size():
+        text = os.strerror(errno.EFBIG)  # SQLite does not tell the two apart
     if (found := re.search(r"found version (\w+)", text)) and not _is_revision(found[1]):
         text = _NEWER  # MLflow calls it out of date all the same
     for fault in _FAULTS:
@@ -240,6 +247,15 @@ def known(error: BaseException, uri: str) -> Fault | None:
             where = f" ({one.filename})" if one.filename else ""
             return Fault("", f"{os.strerror(one.errno or 0)}{where}", _DISK[one.errno or 0])
     return None
+
+
+def _limits_size() -> bool:
+    """Whether this process may not write files of any size."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _is_revision(name: str) -> bool:
@@ -257,7 +273,6 @@ _DISK = {
     errno.EACCES: f"make that place writable, {_PLACE}",
     errno.EPERM: f"make that place writable, {_PLACE}",
     errno.EROFS: f"make that place writable, {_PLACE}",
-    errno.EFBIG: f"raise the limit of a file's size (ulimit -f unlimited), {_PLACE}",
     errno.EIO: f"look at that disk, {_PLACE}",
     errno.EMFILE: "raise the number of open files: ulimit -n 1024",
     errno.ENFILE: "end other processes: this machine has as many open files as it can have",
