@@ -12,7 +12,7 @@ from trainer import continued, processes, signals, store
 from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
-from trainer.logged_models import LoggedModel, logged_model
+from trainer.logged_models import LoggedModel, link, logged_model
 from trainer.processes import ERROR
 from trainer.recording import (
     Run,
@@ -44,6 +44,7 @@ __all__ = [
     "check_reachable",
     "child_run",
     "describe",
+    "link",
     "log",
     "log_curves",
     "log_dataset",
