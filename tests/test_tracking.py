@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from tests.conftest import Trainer, run_id
-from trainer import processes, signals, tracking
+from trainer import processes, recording, signals, tracking
 from trainer.errors import Interrupted, UserError
 
 GIVEN = {"data": "a.csv", "alpha": "auto"}
@@ -365,6 +366,7 @@ def test_the_page_that_is_told_is_that_of_model_training(
     monkeypatch.setenv("UV", "/bin/uv") if uv else monkeypatch.delenv("UV", raising=False)
     page = f"/#/experiments/0/runs/{run.id}?workflowType=machine_learning"
     start = "uv run mlflow ui --workers 1" if uv else "mlflow ui --workers 1"
+    monkeypatch.setattr(recording, "_listens", lambda _: False)
     monkeypatch.chdir(tmp_path)  # the folder whose mlflow.db is MLflow's default
     shown = {
         "http://ada:secret@host:5000/path?token=1": f"http://host:5000/path{page}",
@@ -380,6 +382,22 @@ def test_the_page_that_is_told_is_that_of_model_training(
         with monkeypatch.context() as patched:
             patched.setattr(mlflow, "get_tracking_uri", lambda uri=uri: uri)
             assert tracking.where_to_look(run) == expected
+
+
+def test_a_port_that_is_taken_is_passed_over_unless_the_run_is_shown_there(
+    run: tracking.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(recording, "PORT", port)
+        monkeypatch.setattr(recording, "_listens", lambda asked: asked == port)
+        monkeypatch.setattr(recording, "_serves", lambda *_: False)
+        said = tracking.where_to_look(run)
+        assert said.startswith(f"mlflow ui --workers 1 --port {port + 1} ")
+        assert f"\nhttp://127.0.0.1:{port + 1}/#/" in said
+        monkeypatch.setattr(recording, "_serves", lambda *_: True)
+        assert tracking.where_to_look(run).startswith(f"http://127.0.0.1:{port}/#/experiments/0/runs/{run.id}?")
 
 
 # -- a run whose process was killed --------------------------------------------------------------------

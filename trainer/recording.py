@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from trainer.formats import Source
+
+# Of `mlflow ui`, unless something else has it (on macOS, AirPlay does).
+PORT = 5000
 
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -234,5 +238,36 @@ def where_to_look(run: Run) -> str:
     if urlsplit(uri).scheme == "azureml":
         workspace = uri.partition("/subscriptions/")[2].partition("?")[0]
         return f"https://ml.azure.com/runs/{run.id}?wsid=/subscriptions/{workspace}"
+    port, is_served = _port(run)
+    if is_served:
+        return f"http://127.0.0.1:{port}{page}"
     backend = "" if shown(uri) == DEFAULT_STORE else f" --backend-store-uri {argument(uri)}"
-    return f"{command('mlflow')} ui --workers 1{backend}\nhttp://127.0.0.1:5000{page}"
+    other = "" if port == PORT else f" --port {port}"
+    return f"{command('mlflow')} ui --workers 1{other}{backend}\nhttp://127.0.0.1:{port}{page}"
+
+
+def _port(run: Run) -> tuple[int, bool]:
+    """Return a port of this machine where MLflow's UI shows a run already, or where it can be started."""
+    port = PORT
+    while port < PORT + 20 and _listens(port):
+        if _serves(port, run):
+            return port, True
+        port += 1
+    return port, False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _serves(port: int, run: Run) -> bool:
+    from requests import RequestException, Session
+
+    with Session() as session:
+        session.trust_env = False  # no proxy has to do with this machine
+        try:
+            address = f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/get"
+            return session.get(address, params={"run_id": run.id}, timeout=1).status_code == 200
+        except RequestException:
+            return False
