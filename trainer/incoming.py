@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 # What a kind is called where a column turns out to hold another.
 _NAMES = {"number": "numbers", "integer": "integers", "boolean": "booleans", "text": "text", "datetime": "dates"}
-_MEANINGS: dict[str | None, str] = {**_NAMES, "seconds": "times", "empty": "nothing", None: "lists or structures"}
+_OTHER_NAMES = {"seconds": "times", "empty": "nothing", "None": "lists or structures"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def wanted(reading: formats.Reading, model: Model, keys: Sequence[str], data: st
     for name, kind in found.kinds.items():
         meant = columns.meaning(reading.schema[name])
         if not _may_be(meant, kind):
-            raise _other_kind(model, data, name, _MEANINGS[meant])
+            raise _other_kind(model, data, name, (_NAMES | _OTHER_NAMES)[str(meant)])
     return found
 
 
