@@ -14,7 +14,7 @@ from xgboost import XGBRegressor
 
 from trainer import model_folder, pipeline, profile, settings
 from trainer.estimators import ESTIMATORS
-from trainer.loading import Column
+from trainer.table import Column
 
 ROWS = 120
 BOOSTER = "booster"

@@ -55,6 +55,8 @@ class Fault:
     remedy: str
 
 
+_NEWER = "Can't locate revision"
+
 _FAULTS = (
     Fault(
         r"deleted experiment '([^']*)'",
@@ -74,11 +76,11 @@ _FAULTS = (
     ),
     Fault(
         r"out-of-date database schema",
-        "its tables are those of another version of MLflow than the {version} that is installed here",
+        "its tables are those of an older MLflow than the {version} that is installed here",
         "make a copy of it, then: {mlflow} db upgrade {uri}",
     ),
     Fault(
-        r"Can't locate revision",
+        _NEWER,
         "its tables were made by a newer MLflow than the {version} that is installed here",
         "use that MLflow, or set MLFLOW_TRACKING_URI to another store",
     ),
@@ -227,6 +229,8 @@ def known(error: BaseException, uri: str) -> Fault | None:
         if isinstance(one, MemoryError):
             return Fault("", "there is not enough memory", "free some memory, or use a larger machine")
     text = "\n".join(str(one) for one in links)
+    if (found := re.search(r"found version (\w+)", text)) and not _is_revision(found[1]):
+        text = _NEWER  # MLflow calls it out of date all the same
     for fault in _FAULTS:
         if match := re.search(fault.pattern, text):
             group = next((one for one in match.groups() if one), "")
@@ -236,6 +240,14 @@ def known(error: BaseException, uri: str) -> Fault | None:
             where = f" ({one.filename})" if one.filename else ""
             return Fault("", f"{os.strerror(one.errno or 0)}{where}", _DISK[one.errno or 0])
     return None
+
+
+def _is_revision(name: str) -> bool:
+    """Whether MLflow, as it is installed here, knows the tables of this revision."""
+    import mlflow.store
+
+    versions = Path(mlflow.store.__file__).parent / "db_migrations" / "versions"
+    return any(versions.glob(f"{name}_*.py"))
 
 
 _PLACE = "or set MLFLOW_TRACKING_URI to another store"

@@ -1,15 +1,15 @@
 """What the values of one column mean: types, numbers with marks, dates, booleans."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer import dates
+from trainer.dates import matches
 from trainer.errors import Remark
 
 Kind = Literal["number", "integer", "boolean", "text", "datetime"]
@@ -65,7 +65,9 @@ class Text:
         whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if isinstance(whole, pa.ChunkedArray):  # no chunk at all
             whole = pa.array([], pa.string()).dictionary_encode()
-        codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)  # a copy: Arrow's are read-only
+        codes = (
+            whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        )  # a copy: Arrow's are read-only
         return cls(codes, np.asarray(whole.dictionary.to_numpy(zero_copy_only=False), dtype=object))
 
     def take(self, rows: Any) -> "Text":
@@ -108,8 +110,10 @@ def meaning(kind: pa.DataType) -> Kind | Literal["seconds", "empty"] | None:
     if is_.is_dictionary(kind) or is_.is_run_end_encoded(kind):
         return meaning(kind.value_type)
     if isinstance(kind, pa.BaseExtensionType):
-        return meaning(kind.storage_type) if kind.extension_name in ("arrow.json", "pandas.categorical") else (
-            "boolean" if kind.extension_name == "arrow.bool8" else None
+        return (
+            meaning(kind.storage_type)
+            if kind.extension_name in ("arrow.json", "pandas.categorical")
+            else ("boolean" if kind.extension_name == "arrow.bool8" else None)
         )
     if is_.is_integer(kind):
         return "integer"
@@ -184,8 +188,8 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
     if not typed and (found := _plain(words.filter(~gaps))) is not None and not _odd(text, gaps):
         kind, values = found
         return Read(kind, text.spread(_put(values, gaps), np.nan if kind != "datetime" else np.datetime64("NaT")))
-    if (dates := _dates(words.filter(~gaps))) is not None:
-        moments, how = dates
+    if (found_dates := dates.read(words.filter(~gaps))) is not None:
+        moments, how = found_dates
         sample = int(np.flatnonzero(~gaps)[0])
         shown = str(moments[0])[: 10 if moments[0] == moments[0].astype("datetime64[D]") else 19].replace("T", " ")
         told = f"{name}: {text.values[sample]!r} (row {text.first(sample)}) is read as the date {shown}, {how}"
@@ -212,8 +216,8 @@ def _plain(words: pa.Array) -> tuple[Kind, npt.NDArray[Any]] | None:
     spoken = pc.is_in(lower, pa.array(["true", "false"]))
     if pc.any(spoken).as_py() and pc.all(pc.is_in(lower, pa.array(["true", "false", "0", "1"]))).as_py():
         return "boolean", floats(pc.is_in(lower, pa.array(["true", "1"])))
-    if _matches(words, r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?$").all():
-        return "number", _clock(words).astype(np.float64) / 1e6
+    if matches(words, r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?$").all():
+        return "number", dates.clock(words).astype(np.float64) / 1e6
     for type_ in (pa.int64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.float64()):
         try:
             values = words.cast(type_)
@@ -235,7 +239,7 @@ def _marked(
     counts: npt.NDArray[np.int64],
 ) -> Read:
     """Read numbers with marks: gaps such as ``?``, currencies, per cent, thousands, decimal commas."""
-    fits = {point: _matches(words, pattern) & ~gaps for point, pattern in _STYLES.items()}
+    fits = {point: matches(words, pattern) & ~gaps for point, pattern in _STYLES.items()}
     present = counts[~gaps].sum()
     order = [decimal, "," if decimal == "." else "."]
     style = max(order, key=lambda point: counts[fits[point]].sum())  # the file's own, where both fit
@@ -244,8 +248,8 @@ def _marked(
     if not numbers[~gaps].all() or present < MOSTLY * counts.sum():
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     bare = words.filter(numbers)
-    whole = not _matches(bare, r"[eE]\d|[eE][-+]\d").any() and not (_matches(bare, rf"[{style}]\d")).any()
-    marked = _matches(bare, r"[^-+0-9.eE]")
+    whole = not matches(bare, r"[eE]\d|[eE][-+]\d").any() and not (matches(bare, rf"[{style}]\d")).any()
+    marked = matches(bare, r"[^-+0-9.eE]")
     if not marked.any() and not gaps.any() and typed:
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     if _is_code(bare, whole) or len(_units(bare)) > 1:
@@ -257,28 +261,31 @@ def _marked(
     odd = _gaps_told(text, gaps)
     told += odd if marked.any() or not odd else f": {odd[2:]}"
     remark = Remark("marks", f"{told}; the model takes numbers") if marked.any() or odd else None
-    return Read("integer" if whole else "number", text.spread(_put(values, ~numbers), np.nan), remark, style if marked.any() and style == "," else ".")
-
-
-def _matches(words: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False), dtype=bool)
+    return Read(
+        "integer" if whole else "number",
+        text.spread(_put(values, ~numbers), np.nan),
+        remark,
+        style if marked.any() and style == "," else ".",
+    )
 
 
 def _units(bare: pa.Array) -> set[str]:
     """Return the marks beside the numbers: one, or none, where they are of one unit; a zero needs none."""
-    rest = pc.replace_substring_regex(bare.filter(pa.array(_matches(bare, "[1-9]"))), r"[-+0-9.,()eE\s'\x{2019}\x{a0}\x{2009}\x{202f}\x{2212}]", "")
+    rest = pc.replace_substring_regex(
+        bare.filter(pa.array(matches(bare, "[1-9]"))), r"[-+0-9.,()eE\s'\x{2019}\x{a0}\x{2009}\x{202f}\x{2212}]", ""
+    )
     return set(pc.unique(rest).to_pylist())
 
 
 def _is_code(bare: pa.Array, whole: bool) -> bool:
     """Whether what looks like numbers are names: leading zeros, more digits than a double has, phone numbers."""
     digits = pc.utf8_length(pc.replace_substring_regex(bare, r"\D", ""))
-    if _matches(bare, r"^[-+]?0\d").any() or _matches(bare, r"^\+\d{7}").any():
+    if matches(bare, r"^[-+]?0\d").any() or matches(bare, r"^\+\d{7}").any():
         return True
     longest, shortest = pc.max(digits).as_py() or 0, pc.min(digits).as_py() or 0
     if whole and longest > _MOST_DIGITS:
         return True
-    return bool(longest == shortest >= _PHONE_DIGITS and _matches(bare, r"\d[\s\x{a0}]\d").all())
+    return bool(longest == shortest >= _PHONE_DIGITS and matches(bare, r"\d[\s\x{a0}]\d").all())
 
 
 def _values(bare: pa.Array, style: str) -> Floats:
@@ -286,16 +293,16 @@ def _values(bare: pa.Array, style: str) -> Floats:
     digits = pc.replace_substring_regex(bare, rf"{_UNIT}|[%()+{group}{_GROUPS}\s]", "")
     digits = pc.replace_substring(pc.replace_substring(digits, style, "."), "\N{MINUS SIGN}", "-")
     values = floats(digits.cast(pa.float64()))
-    return np.where(_matches(bare, r"^\("), -values, values)  # an accountant's minus
+    return np.where(matches(bare, r"^\("), -values, values)  # an accountant's minus
 
 
 def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_]) -> str:
     """Tell the words that count as missing, as the end of a sentence; empty where there are none."""
-    odd = [number for number in np.flatnonzero(gaps) if text.values[number].strip()]
+    odd = [int(number) for number in np.flatnonzero(gaps) if text.values[number].strip()]
     if not odd:
         return ""
     rows, present = int(text.counts()[odd].sum()), int((text.codes >= 0).sum())
-    first = min(odd, key=text.first)
+    first = min(map(int, odd), key=text.first)
     verb = "is no number and counts" if rows == 1 else "are no numbers and count"
     return f"; {rows} of {present} values ({text.values[first]!r} in row {text.first(first)}) {verb} as missing"
 
@@ -312,83 +319,10 @@ def _looks_numeric(
     return Remark(
         "text_of_numbers",
         f"{name}: taken as text, because of {text.values[first]!r} in row {text.first(first)}; "
-        f"{share:.3%} of its values are numbers".replace(".000%", " %").replace("%", " %").replace("  ", " "),
+        f"{share:.3%} of its values are numbers".replace(".000%", " %")
+        .replace("%", " %")
+        .replace("  ", " "),
     )
-
-
-# -- dates ---------------------------------------------------------------------------------------
-
-_ZONE = r"(?P<zone>Z| ?[-+]\d{2}:?\d{2}| ?UTC| ?GMT)?"
-_CLOCK = r"(?:(?:[T ]|, )(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?)"
-_MOMENT = rf"^(?P<day>[0-9A-Za-z][0-9A-Za-z ,./-]*?[0-9A-Za-z]){_CLOCK}{_ZONE})?$"
-_MONTH = r"(?:[A-Za-z]{3,9})"
-# The spelling of a day, the formats that it may have, how that is told; day first and month first are both tried.
-_SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"^\d{4}-\d{1,2}-\d{1,2}$", ("%Y-%m-%d",)),
-    (r"^\d{4}/\d{1,2}/\d{1,2}$", ("%Y/%m/%d",)),
-    (r"^\d{4}\.\d{1,2}\.\d{1,2}$", ("%Y.%m.%d",)),
-    (r"^(?:1[5-9]|20|21)\d{2}-(?:0[1-9]|1[0-2])$", ("%Y-%m",)),
-    (r"^\d{1,2}\.\d{1,2}\.\d{4}$", ("%d.%m.%Y", "%m.%d.%Y")),
-    (r"^\d{1,2}/\d{1,2}/\d{4}$", ("%m/%d/%Y", "%d/%m/%Y")),
-    (r"^\d{1,2}-\d{1,2}-\d{4}$", ("%d-%m-%Y", "%m-%d-%Y")),
-    (r"^\d{1,2}/\d{1,2}/\d{2}$", ("%m/%d/%y", "%d/%m/%y")),
-    (r"^\d{1,2}\.\d{1,2}\.\d{2}$", ("%d.%m.%y",)),
-    (rf"^\d{{1,2}} {_MONTH} \d{{4}}$", ("%d %b %Y", "%d %B %Y")),
-    (rf"^\d{{1,2}}-{_MONTH}-\d{{4}}$", ("%d-%b-%Y", "%d-%B-%Y")),
-    (rf"^\d{{1,2}}-{_MONTH}-\d{{2}}$", ("%d-%b-%y",)),
-    (rf"^{_MONTH} \d{{1,2}}, ?\d{{4}}$", ("%b %d, %Y", "%B %d, %Y")),
-    (rf"^{_MONTH} \d{{4}}$", ("%b %Y", "%B %Y")),
-)
-
-
-def _dates(words: pa.Array) -> tuple[npt.NDArray[np.datetime64], str] | None:
-    """Read dates in one of the usual spellings, and say how; None where not all words are dates of one spelling."""
-    if not _matches(words, r"^[0-9A-Za-z][-0-9A-Za-z ,./:+]{4,}$").all() or not _matches(words, r"\d").all():
-        return None
-    found = pc.extract_regex(words, _MOMENT.replace("(?P<day>", "(?P<day>"))
-    if found.null_count:
-        return None
-    days, clocks, zones = (found.field(part) for part in ("day", "clock", "zone"))
-    for spelling, formats in _SPELLINGS:
-        if not _matches(days, spelling).all():
-            continue
-        texts = pd.Series(days.to_numpy(zero_copy_only=False)).str.replace(", ", ",").str.replace(",", ", ")
-        fits = [
-            (pattern, parsed)
-            for pattern in formats
-            if (parsed := pd.to_datetime(texts, format=pattern, errors="coerce")).notna().all()
-        ]
-        if not fits:
-            return None
-        pattern, parsed = fits[0]
-        moments = parsed.to_numpy().astype("datetime64[us]") + _clock(clocks) - _offset(zones)
-        return moments, _told(pattern, len(fits) > 1 and not fits[0][1].equals(fits[1][1]))
-    return None
-
-
-def _told(pattern: str, either: bool) -> str:
-    if pattern.startswith("%Y") and pattern != "%Y-%m":
-        return ""
-    if not {"%d", "%m"} <= set(re.findall("%.", pattern)):
-        return "the first day of the month" if "%d" not in pattern else "by the name of its month"
-    first = "day first" if pattern.startswith("%d") else "month first"
-    return f"{first}, though it could be the other way round in every row" if either else f"{first}"
-
-
-def _clock(clocks: pa.Array) -> npt.NDArray[np.timedelta64]:
-    words = pd.Series(clocks.to_numpy(zero_copy_only=False), dtype=object).str.upper().str.replace(",", ".")
-    half = words.str.extract("([AP])M$")[0]
-    parts = words.str.replace(r" ?[AP]M$", "", regex=True).str.split(":", expand=True).reindex(columns=range(3))
-    hours, minutes, seconds = (pd.to_numeric(parts[part].replace("", None)).fillna(0.0) for part in range(3))
-    hours = hours.where(half.isna(), hours % 12 + 12 * (half == "P"))
-    return ((hours * 3600 + minutes * 60 + seconds) * 1e6).round().to_numpy().astype("timedelta64[us]")
-
-
-def _offset(zones: pa.Array) -> npt.NDArray[np.timedelta64]:
-    words = pd.Series(zones.to_numpy(zero_copy_only=False), dtype=object).fillna("")
-    parts = words.str.extract(r"([-+])(\d{2}):?(\d{2})")
-    minutes = pd.to_numeric(parts[1]).fillna(0) * 60 + pd.to_numeric(parts[2]).fillna(0)
-    return (minutes * np.where(parts[0] == "-", -1, 1)).to_numpy().astype("timedelta64[m]")
 
 
 # -- by a kind that is known ----------------------------------------------------------------------
@@ -400,7 +334,7 @@ def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
     lower = pc.utf8_lower(words)
     spoken = pc.is_in(lower, pa.array(["true", "false"])).to_numpy(zero_copy_only=False)
     values = np.where(pc.equal(lower, "true").to_numpy(zero_copy_only=False), 1.0, 0.0)
-    fits = _matches(words, _STYLES[decimal]) & ~gaps & ~spoken
+    fits = matches(words, _STYLES[decimal]) & ~gaps & ~spoken
     if fits.any():
         values[fits] = _values(words.filter(pa.array(fits)), decimal)
     other = np.flatnonzero(~(fits | spoken | gaps))
@@ -415,7 +349,7 @@ def as_dates(text: Text) -> tuple[npt.NDArray[np.datetime64], str, str | None]:
     found: tuple[npt.NDArray[Any], str] | None = np.empty(0, "datetime64[us]"), ""
     if len(known):
         plain_dates = _plain(known)
-        found = (plain_dates[1], "") if plain_dates and plain_dates[0] == "datetime" else _dates(known)
+        found = (plain_dates[1], "") if plain_dates and plain_dates[0] == "datetime" else dates.read(known)
     if found is None:
         return text.spread(np.full(len(words), nothing), nothing), "", str(text.values[np.argmax(~gaps)])
     return text.spread(_put(found[0].astype("datetime64[us]"), gaps), nothing), found[1], None

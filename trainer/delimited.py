@@ -3,32 +3,29 @@
 Arrow is the only one who parses. What it cannot say, it is asked again: which rows do not fit, one by one.
 """
 
+import codecs
 import hashlib
 import io
 import lzma
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
-from trainer import columns
+from trainer import columns, dialect
+from trainer.dialect import SEPARATORS, Dialect, looks_like
 from trainer.errors import Remark, UserError, first_line
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+|[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 HEAD_BYTES = 2**18
-TITLE_LINES = 30
 BLOCK_BYTES = 2**20
 # Columns that turn out to hold something else than their first block did are read again as text: one by one, then all.
 RETRIES = 3
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
-_BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 class RetypedError(Exception):
@@ -37,19 +34,6 @@ class RetypedError(Exception):
     def __init__(self, column: str | None) -> None:
         super().__init__(column)
         self.column = column
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a CSV file is written; `names` are those of its columns, and `skipped` the lines up to its header's end."""
-
-    separator: str
-    decimal: str
-    encoding: str
-    names: tuple[str, ...]
-    skipped: int
-    row_names: bool = False
-    zeros: dict[str, str] = field(default_factory=dict)  # columns with values such as 01234, and the first of them
 
 
 @dataclass
@@ -85,14 +69,18 @@ class Delimited:
     @cached_property
     def head(self) -> tuple[bytes, bool]:
         """Its first bytes, decompressed, in UTF-8 and up to the end of a line; and whether that is all of it."""
-        with open(self.path, "rb") as file, self._said(), self._plain(file) as stream:
+        with self._said(), self._plain() as stream:
             data, whole = _read(stream, HEAD_BYTES)
-        encoding = self.encoding(data)
+        encoding = dialect.encoding(data)
         if encoding == "utf-16":
             data = data[: len(data) // 2 * 2].decode("utf-16", errors="ignore").encode()
         data = data.removeprefix(b"\xef\xbb\xbf")
         if not data.strip():
             raise UserError(f"{self.name} is empty", "give a table with a header and rows")
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(data)  # it may end within a letter
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(data) from error
         if b"\0" in data:
             raise self._not_utf8(data)
         if not whole:
@@ -100,66 +88,23 @@ class Delimited:
             data = data[: end + 1] if end > 0 else data
         return data, whole
 
-    @staticmethod
-    def encoding(data: bytes) -> str:
-        """Return the encoding that the first bytes name; UTF-8 where they name none."""
-        return next((encoding for bom, encoding in _BOMS.items() if data.startswith(bom)), "utf-8")
-
     @cached_property
     def dialect(self) -> Dialect:
         """How it is written."""
-        with open(self.path, "rb") as file, self._said(), self._plain(file) as stream:
-            encoding = self.encoding(_read(stream, 4)[0])
-        head, whole = self.head
-        shapes = {}
-        for separator in SEPARATORS if self.separator == "auto" else (self.separator,):
-            if (shape := _shape(head, separator, whole)) is not None:
-                shapes[separator] = shape
-        if not shapes:
-            raise self._not_utf8(head)
-        separator = min(shapes, key=lambda one: _rank(shapes[one], self.wanted))
-        shape = shapes[separator]
-        names = shape.names
-        row_names = False
-        if shape.others and not shape.good and set(shape.others) == {len(names) + 1}:  # the header is one field short
-            row_names = not shape.last_is_empty
-            names = ("", *names) if row_names else (*names, "")
-        elif shape.others and not shape.good and not any(other == len(names) for other in shape.others):
-            raise self._no_header(shape, head)
-        elif not set(self.wanted) <= set(names) and (number := _titled(head, separator, self.wanted)):
-            title = head.splitlines()[shape.blank].decode(errors="replace").strip()[:60]
-            raise UserError(
-                f"line {shape.blank + 1} of {self.name} ({title!r}) is no header: the names of the columns are in line {number}",
-                "delete the lines above the names",
-            )
-        lines = shape.blank + 1 + sum(name.count("\n") for name in shape.names)
-        decimal = self._decimal(separator, head, lines)
-        return Dialect(separator, decimal, encoding, _named(names), lines, row_names, shape.zeros)
-
-    def _decimal(self, separator: str, head: bytes, lines: int) -> str:
-        if self.decimal != "auto":
-            return self.decimal
-        if separator == ",":
-            return "."
-        body = head.decode(errors="ignore").split("\n", lines)[-1]
-        between = re.escape(separator)
-        found = re.findall(rf'(?:^|(?<={between}))"? *([-+]?\d[\d .]*?(?:[.,]\d+)) *"?(?={between}|\r|$)', body, re.M)
-        marks = [re.search(r"([.,])\d+$", one) for one in found if not _GROUPED.fullmatch(one)]  # 1,234 says nothing
-        commas = sum(mark[1] == "," for mark in marks if mark)
-        if commas != len(marks) - commas:
-            return "," if commas > len(marks) - commas else "."
-        return "," if any("," in one for one in found) else "."
+        with self._said(), self._plain() as stream:
+            written = dialect.encoding(_read(stream, 4)[0])
+        return dialect.recognised(*self.head, written, self.name, self.separator, self.decimal, self.wanted)
 
     @property
     def remarks(self) -> list[Remark]:
         """What was recognised, and is not as it usually is."""
-        dialect, told = self.dialect, []
-        if self.separator == "auto" and dialect.separator != ",":
-            told.append(f"the columns are separated by {SEPARATORS[dialect.separator]}")
-        if self.decimal == "auto" and dialect.decimal == ",":
+        found, told = self.dialect, []
+        if self.separator == "auto" and found.separator != ",":
+            told.append(f"the columns are separated by {SEPARATORS[found.separator]}")
+        if self.decimal == "auto" and found.decimal == ",":
             told.append("decimals by a comma")
         remarks = [Remark("csv", f"{self.name}: {', '.join(told)}")] if told else []
-        if dialect.row_names:
+        if found.row_names:
             why = "the header has one name less than the rows have fields: the first field is taken as the row's name"
             remarks.append(Remark("csv", f"{self.name}: {why}"))
         return remarks
@@ -182,27 +127,21 @@ class Delimited:
         return schema
 
     def _reader(self, file: Any, names: list[str] | None = None) -> Any:
-        dialect = self.dialect
-        compression = self.compression
-        source: Any = file
-        if compression == "xz":
-            source = lzma.LZMAFile(file)
-        elif compression:
-            source = pa.CompressedInputStream(file, compression)
+        found = self.dialect
         text = dict.fromkeys(self.text, pa.string())
         return pa.csv.open_csv(
-            source,
+            self._unpacked(file),
             read_options=pa.csv.ReadOptions(
                 block_size=BLOCK_BYTES,
-                skip_rows=dialect.skipped,
-                column_names=list(dialect.names),
-                encoding="utf-16" if dialect.encoding == "utf-16" else "utf8",
+                skip_rows=found.skipped,
+                column_names=list(found.names),
+                encoding="utf-16" if found.encoding == "utf-16" else "utf8",
             ),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True, delimiter=dialect.separator),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, delimiter=found.separator),
             convert_options=pa.csv.ConvertOptions(
                 null_values=list(columns.MISSING),
                 strings_can_be_null=True,
-                decimal_point=dialect.decimal,
+                decimal_point=found.decimal,
                 include_columns=names,
                 column_types=text,
             ),
@@ -242,7 +181,7 @@ class Delimited:
         """A quote that does not close takes all that follows into the last value, and Arrow says nothing."""
         if not pa.types.is_string(column.type) or "\n" not in (value := column[-1].as_py() or "").strip():
             return
-        with open(self.path, "rb") as file, self._plain(file) as stream:
+        with self._plain() as stream:
             tail = b""
             while block := stream.read(BLOCK_BYTES):
                 tail = (tail + bytes(block))[-64:]
@@ -259,12 +198,14 @@ class Delimited:
         return next((name for start, name in COMPRESSIONS.items() if magic.startswith(start)), None)
 
     @contextmanager
-    def _plain(self, file: IO[bytes]) -> Iterator[Any]:
-        compression = self.compression
-        if compression == "xz":
-            yield lzma.LZMAFile(file)
-        else:
-            yield pa.CompressedInputStream(file, compression) if compression else file
+    def _plain(self) -> Iterator[Any]:
+        with open(self.path, "rb") as file:
+            yield self._unpacked(file)
+
+    def _unpacked(self, file: Any) -> Any:
+        if self.compression == "xz":
+            return lzma.LZMAFile(file)
+        return pa.CompressedInputStream(file, self.compression) if self.compression else file
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -277,7 +218,8 @@ class Delimited:
             if not self.compression:
                 raise
             raise UserError(
-                f"{self.name} is a damaged {self.compression} file", "it is truncated or damaged: write or copy it again"
+                f"{self.name} is a damaged {self.compression} file",
+                "it is truncated or damaged: write or copy it again",
             ) from error
 
     def _diagnosed(self, error: Exception) -> UserError:
@@ -292,14 +234,14 @@ class Delimited:
                 bad.append(row)
             return "skip"
 
-        with open(self.path, "rb") as file, self._plain(file) as stream:
+        with self._plain() as stream:
             data = stream.read()
             data = bytes(data)
         if self.dialect.encoding == "utf-16":
             data = data.decode("utf-16", errors="ignore").encode()
         block = max(BLOCK_BYTES, min(len(data) + 1, 2**31 - 1))
         names = self.dialect.names
-        try:
+        with suppress(pa.ArrowInvalid):  # what is known is said below
             pa.csv.read_csv(
                 pa.BufferReader(data),
                 read_options=pa.csv.ReadOptions(
@@ -310,8 +252,6 @@ class Delimited:
                 ),
                 convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary())),
             )
-        except pa.ArrowInvalid:
-            pass  # it is said below what is known
         if not bad:
             if "straddling" in said:
                 return UserError(
@@ -333,11 +273,9 @@ class Delimited:
 
     def _line_of(self, beginning: bytes, whole: bool = False) -> int:
         """Return the number of the first line after the header that is, or ends like, this one."""
-        with open(self.path, "rb") as file, self._plain(file) as stream:
+        with self._plain() as stream:
             for number, line in enumerate(_lines(stream, self.dialect.encoding), start=1):
-                if number > self.dialect.skipped and (
-                    line == beginning if whole else line.endswith(b'"' + beginning)
-                ):
+                if number > self.dialect.skipped and (line == beginning if whole else line.endswith(b'"' + beginning)):
                     return number
         return self.dialect.skipped + 1
 
@@ -347,23 +285,9 @@ class Delimited:
             "remove that quote, or write it twice inside quotes around the value",
         )
 
-    def _no_header(self, shape: "_Shape", head: bytes) -> UserError:
-        lines = head.splitlines()
-        title = lines[shape.blank].decode(errors="replace").strip()[:60]
-        fields = max(set(shape.others), key=shape.others.count)
-        if fields < len(shape.names) > 1:
-            return UserError(
-                f"the header of {self.name} has {len(shape.names)} names, and the lines below it have {fields} fields",
-                "give each column one name, and each line a field for each of them",
-            )
-        return UserError(
-            f"line {shape.blank + 1} of {self.name} ({title!r}) is no header: the lines below it have {fields} fields",
-            "delete what stands above the line with the names of the columns",
-        )
-
     def _bytes_around(self) -> bytes:
         """Return some bytes beyond ASCII."""
-        with open(self.path, "rb") as file, self._plain(file) as stream:
+        with self._plain() as stream:
             while block := bytes(stream.read(BLOCK_BYTES)):
                 if not block.isascii():
                     try:
@@ -390,99 +314,6 @@ class Delimited:
 def no_rows(name: str) -> UserError:
     """Say that a table has a header alone."""
     return UserError(f"{name} has a header and no rows", "give a table with rows under the header")
-
-
-def looks_like(data: bytes) -> str:
-    """Guess the encoding of text that is not UTF-8, by which letters it would have."""
-    if b"\0" in data:
-        return "UTF-16LE (without its byte order mark)" if data[1:2] == b"\0" else "UTF-16BE (without its byte order mark)"
-    high = re.findall(rb"[\x80-\xff]+", data)
-    clustered = sum(map(len, high)) > 2 * len(high)
-    for encoding, letters in {
-        "CP932 (Shift_JIS)": "[\u3041-\u30ff\u4e00-\u9fff]",
-        "EUC-JP": "[\u3041-\u30ff\u4e00-\u9fff]",
-        "CP1251 (Cyrillic)": "[\u0410-\u044f]",
-        "GB18030 (Chinese)": "[\u4e00-\u9fff]",
-    }.items():
-        try:
-            text = data.decode(encoding.split()[0].lower())
-        except UnicodeDecodeError:
-            continue
-        beyond = [letter for letter in text if letter > "\x7f"]
-        kana = not encoding.startswith(("CP932", "EUC")) or re.search("[\u3041-\u30fe]", text) or "GB" not in encoding
-        if clustered and beyond and kana and len(re.findall(letters, text)) > 0.7 * len(beyond):
-            return encoding
-    return "CP1252 (Latin-1)"
-
-
-# -- one look at the first lines -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What the first lines are with one separator: names, rows that fit, widths of the others, blank lines above."""
-
-    names: tuple[str, ...]
-    good: int
-    others: tuple[int, ...]
-    blank: int
-    last_is_empty: bool
-    zeros: dict[str, str]
-
-
-def _shape(head: bytes, separator: str, whole: bool) -> _Shape | None:
-    others: list[Any] = []
-
-    def note(row: Any) -> str:
-        others.append(row)
-        return "skip"
-
-    width = head.count(separator.encode()) + 1
-    texts = {f"f{number}": pa.string() for number in range(min(width, 200_000))}
-    try:
-        table = pa.csv.read_csv(
-            pa.BufferReader(head),
-            read_options=pa.csv.ReadOptions(use_threads=False, autogenerate_column_names=True, block_size=len(head) + 1),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True, delimiter=separator, invalid_row_handler=note),
-            convert_options=pa.csv.ConvertOptions(column_types=texts, strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid:
-        return None
-    if not whole and others and others[-1].number == table.num_rows + len(others):
-        others.pop()  # a value that goes on behind the head
-    names = tuple(str(column[0].as_py()) for column in table.columns)
-    blank = len(head) - len(head.lstrip(b"\r\n"))
-    blank = len(head[:blank].splitlines())
-    ends = all(row.text.rstrip("\r\n").endswith(separator) for row in others)
-    zeros = {}
-    for name, column in zip(names, table.columns, strict=True):
-        coded = column.slice(1).filter(pc.match_substring_regex(column.slice(1), r"^0\d+$"))
-        if len(coded):
-            zeros[name] = coded[0].as_py()
-    return _Shape(names, table.num_rows - 1, tuple(row.actual_columns for row in others), blank, ends, zeros)
-
-
-def _rank(shape: _Shape, wanted: tuple[str, ...]) -> tuple[Any, ...]:
-    """Order separators: all lines fit, several columns, names that are asked for; of two alike the first is taken."""
-    rows = shape.good + len(shape.others)
-    short = bool(shape.others) and not shape.good and set(shape.others) == {len(shape.names) + 1}
-    fit = 1.0 if short or not rows else shape.good / rows
-    several = len(shape.names) > 1
-    used = bool(shape.others) and min(shape.others) > 1  # below a title
-    return (not (several and fit == 1.0), not set(wanted) <= set(shape.names), not several, not used, -fit)
-
-
-def _titled(head: bytes, separator: str, wanted: tuple[str, ...]) -> int:
-    """Return the number of the line, not the first, that names all columns that are asked for; 0 for none."""
-    for number, line in enumerate(head.decode(errors="replace").splitlines()[:TITLE_LINES], start=1):
-        if number > 1 and set(wanted) <= {field.strip().strip('"') for field in line.split(separator)}:
-            return number
-    return 0
-
-
-def _named(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the columns that have no name, as pandas does."""
-    return tuple(name or f"Unnamed: {number}" for number, name in enumerate(names))
 
 
 def _lines(stream: Any, encoding: str) -> Iterator[bytes]:

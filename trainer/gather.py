@@ -29,25 +29,28 @@ class Tally:
         """Begin to count."""
         return cls(0, np.zeros(width, dtype=np.int64), np.full(width, np.inf), np.full(width, -np.inf))
 
-    def add(self, block: Floats) -> None:
-        """Count some rows."""
-        if not len(block):
+    def add(self, number: int, values: Floats) -> None:
+        """Count some rows of one column."""
+        if not len(values):
             return
-        self.rows += len(block)
-        low, high = np.fmin.reduce(block, axis=0), np.fmax.reduce(block, axis=0)
-        self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
-        self.missing += np.isnan(block).sum(axis=0)
+        low, high = values.min(), values.max()
+        if low != low:  # nan
+            self.missing[number] += int(np.isnan(values).sum())
+            low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        self.low[number], self.high[number] = np.fmin(self.low[number], low), np.fmax(self.high[number], high)
 
     def without(self, dropped: list[int]) -> "Tally":
         """Leave some columns out."""
-        return Tally(self.rows, *(np.delete(values, dropped) for values in (self.missing, self.low, self.high)))
+        kept = np.setdiff1d(np.arange(len(self.low)), dropped)
+        return Tally(self.rows, self.missing[kept], self.low[kept], self.high[kept])
 
 
-def tally(matrix: Floats, block_rows: int = 16_384) -> Tally:
+def tally(matrix: Floats) -> Tally:
     """Count a whole matrix."""
     found = Tally.of(matrix.shape[1])
-    for start in range(0, len(matrix), block_rows):
-        found.add(matrix[start : start + block_rows])
+    found.rows = len(matrix)
+    for number in range(matrix.shape[1]):
+        found.add(number, matrix[:, number])
     return found
 
 
@@ -122,7 +125,9 @@ class Sink:
         for name, chunks in self.kept.items():
             chunks.append(batch.column(batch.schema.get_field_index(name)))
         for number, name in enumerate(self.numeric):
-            self.matrix[start:stop, number] = columns.floats(batch.column(batch.schema.get_field_index(name)))
+            values = columns.floats(batch.column(batch.schema.get_field_index(name)))
+            self.matrix[start:stop, number] = values
+            self.tally.add(number, values)
         for name, chunks in self.chunks.items():
             column = batch.column(batch.schema.get_field_index(name))
             try:
@@ -135,8 +140,7 @@ class Sink:
                     f"the column {name!r} of {self.data} cannot be read: {str(error).splitlines()[0][:200]}",
                     f"leave it out: drop={pasted([name])}",
                 ) from error
-        self.tally.add(self.matrix[start:stop])
-        self.filled = stop
+        self.tally.rows = self.filled = stop
 
     def result(self) -> Gathered:
         """Return what was taken."""
@@ -169,7 +173,9 @@ def chunked(chunks: Sequence[pa.Array]) -> pa.ChunkedArray:
         chunks = [columns.plain(chunk) for chunk in chunks]
         meant: set[Any] = {columns.meaning(chunk.type) for chunk in chunks} - {"empty"}
         wide = {"text": pa.string(), "integer": pa.int64(), "datetime": pa.timestamp("us")}
-        kind = wide.get(min(meant)) if len(meant) == 1 else pa.float64() if meant <= {"integer", "number"} else pa.string()
+        kind = (
+            wide.get(min(meant)) if len(meant) == 1 else pa.float64() if meant <= {"integer", "number"} else pa.string()
+        )
         chunks = [chunk.cast(kind or pa.string(), safe=False) for chunk in chunks]
     return pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.null())
 
@@ -177,7 +183,7 @@ def chunked(chunks: Sequence[pa.Array]) -> pa.ChunkedArray:
 def pasted(names: Sequence[str]) -> str:
     """Write names so that they can be given as a parameter on a command line."""
     written = ",".join(f'"{name}"' if "," in name or name != name.strip() else name for name in names)
-    return f"'{written}'" if any(letter in written for letter in " \"$&;()<>|*?#!`\\") else written
+    return f"'{written}'" if any(letter in written for letter in ' "$&;()<>|*?#!`\\') else written
 
 
 __all__ = ["Gathered", "Kind", "Sink", "Tally", "chunked", "pasted", "tally"]

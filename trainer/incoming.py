@@ -9,16 +9,23 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from trainer import columns, formats, gather
+from trainer import columns, gather
 from trainer.columns import Text
 from trainer.errors import UserError
 from trainer.model_loading import Model
+from trainer.reading import Reading
 
 Floats = npt.NDArray[np.float64]
 
 # What a kind is called where a column turns out to hold another.
-_NAMES = {"number": "numbers", "integer": "integers", "boolean": "booleans", "text": "text", "datetime": "dates"}
-_OTHER_NAMES = {"seconds": "times", "empty": "nothing", "None": "lists or structures"}
+_NAMES: dict[str | None, str] = {
+    "number": "numbers",
+    "integer": "integers",
+    "boolean": "booleans",
+    "text": "text",
+    "datetime": "dates",
+}
+_MEANINGS: dict[str | None, str] = {**_NAMES, "seconds": "times", "empty": "nothing", None: "lists or structures"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Batch:
     target: Floats | None
 
 
-def wanted(reading: formats.Reading, model: Model, keys: Sequence[str], data: str) -> Wanted:
+def wanted(reading: Reading, model: Model, keys: Sequence[str], data: str) -> Wanted:
     """Find the columns that a model needs, and those that are used beside them.
 
     Raises
@@ -95,7 +102,7 @@ def wanted(reading: formats.Reading, model: Model, keys: Sequence[str], data: st
     for name, kind in found.kinds.items():
         meant = columns.meaning(reading.schema[name])
         if not _may_be(meant, kind):
-            raise _other_kind(model, data, name, (_NAMES | _OTHER_NAMES)[str(meant)])
+            raise _other_kind(model, data, name, _MEANINGS[meant])
     return found
 
 
@@ -106,7 +113,7 @@ def _may_be(meant: str | None, kind: str) -> bool:
     return meant in gather.NUMERIC if kind in gather.NUMERIC else meant == kind
 
 
-def batches(reading: formats.Reading, found: Wanted, model: Model, data: str) -> Iterator[Batch]:
+def batches(reading: Reading, found: Wanted, model: Model, data: str) -> Iterator[Batch]:
     """Give the rows of a table in its order.
 
     Raises
@@ -139,7 +146,7 @@ def batches(reading: formats.Reading, found: Wanted, model: Model, data: str) ->
         row += batch.num_rows
 
 
-def _numbers(column: pa.Array, name: str, reading: formats.Reading, model: Model, data: str, row: int) -> Floats:
+def _numbers(column: pa.Array, name: str, reading: Reading, model: Model, data: str, row: int) -> Floats:
     meant = columns.meaning(column.type)
     if meant == "empty":
         return np.full(len(column), np.nan)

@@ -17,7 +17,8 @@ from trainer.errors import UnusableModelError, UserError
 from trainer.model_loading import TRAINING_TABLE, Model, load
 
 if TYPE_CHECKING:
-    from trainer.loading import Column, Kind
+    from trainer.columns import Kind
+    from trainer.table import Column
 
 __all__ = ["Agreement", "Model", "UnusableModelError", "load", "predict", "save", "score_again"]
 

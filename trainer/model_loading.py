@@ -21,7 +21,7 @@ from trainer.errors import UnusableModelError
 from trainer.mlmodel import AGAIN, ANOTHER, Description, describe, read_checked, refused, said
 
 if TYPE_CHECKING:
-    from trainer.loading import Kind
+    from trainer.columns import Kind
 
 TRAINING_TABLE = "training_table.json"
 # Rows that are cast and scored at a time.

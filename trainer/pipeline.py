@@ -17,7 +17,7 @@ from trainer.estimators import Estimator
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Column
+    from trainer.table import Column
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.uint64] | None
@@ -28,9 +28,11 @@ LARGE_VALUES = 4_000_000
 # Folds in which the mean targets of categories are computed for the rows of the other folds.
 CROSS_FITTING = 5
 MISSING = "nan"
+# Rows that show whether a column may be empty.
+SEEMING_ROWS = 100
 
-# What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, two functions that
-# convert columns, the encoder of dates, and xgboost's model.
+# What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, functions that convert
+# columns (`check_array` in a partial is HistGradientBoosting's own), the encoder of dates, and xgboost's model.
 TRUSTED_TYPES = [
     "functools.partial",
     "numpy.asarray",
@@ -62,8 +64,8 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     Notes
     -----
     Missing numbers become the median, with an indicator where training has them, unless the estimator has a way of its
-    own; numbers are standardised with ``scaling='standard'``. Text of up to ``estimator.most_categories`` values is
-    one-hot encoded, or left to the estimator as categories; beyond that, each value stands for its mean target. A
+    own; numbers are standardised with ``scaling='standard'``. Text is one-hot encoded, or left to the estimator as
+    categories; where it has too many values for that, as the entry says, each value stands for its mean target. A
     date becomes its parts and its place in the year, week and day. What training has not seen, and a missing text,
     count as a value of its own.
     """
@@ -73,7 +75,8 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     numbers = [column.name for column in columns if column.kind in ("number", "integer", "boolean")]
     texts = [column.name for column in columns if column.kind == "text"]
     dates = [column.name for column in columns if column.kind == "datetime"]
-    many = {name for name in texts if features[name].nunique(dropna=False) > estimator.most_categories}
+    most = min(estimator.most_categories, len(features) // estimator.rows_a_category)
+    many = {name for name in texts if features[name].nunique(dropna=False) > most}
     few = [name for name in texts if name not in many]
     transformers: list[tuple[str, Any, Any]] = []
     if few:
@@ -105,15 +108,17 @@ def fit(estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats
     """
     if estimator.is_linear and is_large(features) and moments.have(features):
         return moments.fit(model, features, moments.take(features, target)[0])
+    features = _without_empty_columns(features)
     columns, final_step = model.named_steps["columns"], model.named_steps["estimator"]
-    encoders = [f"{name}__encoder__cv" for name, _, _ in columns.transformers if name == "means"]
-    columns.set_params(**dict.fromkeys(encoders, _cross_fitting(final_step, target, groups)))
+    kinds = {kind: names for kind, _, names in columns.transformers}
+    if "means" in kinds:
+        columns.set_params(means__encoder__cv=_cross_fitting(final_step, target, groups))
     matrix = columns.fit_transform(features, target)
-    columns.set_params(**dict.fromkeys(encoders, CROSS_FITTING))
-    if encoders:  # the fitted one keeps no rows of the folds, either
-        columns.named_transformers_["means"].named_steps["encoder"].set_params(cv=CROSS_FITTING)
+    if "means" in kinds:  # the rows of a fold have no place in a model
+        for step in (columns.named_transformers_["means"], columns.get_params()["means"]):
+            step.set_params(encoder__cv=CROSS_FITTING)
     if estimator.categorical is not None:
-        categories = next((len(names) for name, _, names in columns.transformers if name == "categories"), 0)
+        categories = len(kinds.get("categories", ()))
         final_step.set_params(**estimator.categorical(categories, matrix.shape[1]))
     parallel = "n_jobs" in final_step.get_params()
     if parallel:
@@ -209,6 +214,14 @@ def params(model: Any) -> dict[str, str]:
     return {f"estimator__{name}": str(value) for name, value in final(model).get_params().items()}
 
 
+def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which a column that is missing in all of them, as may be in a fold, is constant."""
+    seeming = [name for name, values in features.head(SEEMING_ROWS).items() if values.isna().all()]
+    empty = [name for name in seeming if features[name].isna().all() and features[name].dtype != object]
+    constant = {name: pd.Series(0, index=features.index).astype(features[name].dtype) for name in empty}
+    return features.assign(**{str(name): values for name, values in constant.items()}) if empty else features
+
+
 def _numbers(estimator: Estimator, standard: bool) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -233,13 +246,15 @@ def _date(estimator: Estimator) -> Any:
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from skrub import DatetimeEncoder
 
+    # a linear model sees no year, week or day in numbers that begin anew; trees do
+    periodic = "circular" if estimator.is_linear else None
     reading: Mapping[str, Any] = {"format": "mixed", "utc": True, "errors": "coerce"}
     steps: list[tuple[str, Any]] = [
         ("reader", FunctionTransformer(pd.to_datetime, kw_args=reading)),
-        ("encoder", DatetimeEncoder(add_weekday=True, add_day_of_year=True)),
+        ("encoder", DatetimeEncoder(add_weekday=True, add_day_of_year=True, periodic_encoding=periodic)),
     ]
     if not estimator.takes_missing:
-        steps += [("imputer", SimpleImputer(strategy="median", keep_empty_features=True)), ("scaler", StandardScaler())]
+        steps += [("imputer", SimpleImputer(strategy="median")), ("scaler", StandardScaler())]
     return Pipeline(steps)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,9 @@ def log(
     params: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
+    model_id: str | None = None,
 ) -> None:
-    """Log params, metrics and tags in one request.
+    """Log params, metrics and tags in one request; the metrics are those of a logged model, too, where one is named.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def log(
         patiently(
             lambda: run.client.log_batch(
                 run.id,
-                metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+                metrics=[Metric(name, value, now, 0, model_id) for name, value in (metrics or {}).items()],
                 params=[
                     Param(name, text)  # type: ignore[no-untyped-call]
                     for name, text in (params or {}).items()
@@ -80,6 +81,24 @@ def log(
                 ],
             )
         )
+
+
+def log_curves(run: Run, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Log metrics that have a value a step: {name: [(step, value)]}."""
+    from time import time
+
+    from mlflow.entities import Metric
+
+    now = int(time() * 1000)
+    points = [Metric(name, value, now, step) for name, curve in curves.items() for step, value in curve]
+    if points:
+        with said_to_server("log the curves"):
+            patiently(lambda: run.client.log_batch(run.id, metrics=points))
+
+
+def describe(run: Run, text: str) -> None:
+    """Give a run a description in Markdown, where the server takes one of that length."""
+    optional("describe the run", lambda: run.client.set_tag(run.id, "mlflow.note.content", text))
 
 
 def log_dataset(run: Run, source: "Source", n_rows: int, n_columns: int) -> None:

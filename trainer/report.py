@@ -22,7 +22,7 @@ from trainer.lineage import Lineage
 from trainer.settings import BOUNDED, Bound, Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Rows, Table
+    from trainer.table import Rows, Table
     from trainer.training import Outcome
 
 MODELS, FIGURES = "models", figures.FOLDER

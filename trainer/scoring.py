@@ -18,6 +18,7 @@ from trainer import formats, incoming, profile
 from trainer.delimited import RetypedError, no_rows
 from trainer.errors import Remark, UserError, disk_errors
 from trainer.model_loading import Model
+from trainer.reading import Reading, opened
 
 # How an output is written, by its ending.
 ENDINGS = (".csv", ".parquet")
@@ -105,7 +106,7 @@ def score(
     wanted_keys = model.training.get("key", []) if keys is None else keys
     location = formats.locate(data)
     names = [*model.feature_names, *wanted_keys]
-    with formats.reading(location, separator, decimal, names) as reading:
+    with opened(location, separator, decimal, names) as reading:
         found = incoming.wanted(reading, model, wanted_keys, location.data)
         if keys is not None and (absent := [name for name in keys if name not in found.keys]):
             raise UserError(f"{location.data} has no column {absent[0]!r}", "give key=COLUMN of this table, or none")
@@ -116,7 +117,7 @@ def score(
                 reading.as_text(error.column)
 
 
-def _score(model: Model, reading: formats.Reading, found: incoming.Wanted, data: str, output: Path) -> Scored:
+def _score(model: Model, reading: Reading, found: incoming.Wanted, data: str, output: Path) -> Scored:
     profiles = profile.read(model.training)
     seen = [profile.Seen(profiles[name]) for name in found.kinds if name in profiles and profiles[name].shares]
     half_width = model.training.get("interval", {}).get("half_width")

@@ -1,4 +1,4 @@
-"""Which rows are test rows: by a hash, by the seed, or by time; and the two sides, without a second copy of the table."""
+"""Which rows are test rows: by a hash, by the seed, or by time; and both sides, without a second copy of the table."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +70,7 @@ def key_values(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any
     if column.null_count or (pa.types.is_floating(kind) and column.to_pandas().isna().any()):
         missing = np.flatnonzero(column.to_pandas().isna())
         raise UserError(
-            f"the key {name!r} of {data} is missing in {rows_told(missing)}",
+            f"the key {name!r} of {data} is missing in {rows_told(len(missing), int(missing[0]))}",
             "a row without a key belongs to no group: drop those rows, or fill them",
         )
     if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_large_binary(kind):
@@ -88,16 +88,15 @@ def key_values(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any
     return values.astype(str).astype(object)
 
 
-def rows_told(rows: npt.NDArray[Any]) -> str:
+def rows_told(count: int, first: int) -> str:
     """Name rows to a person, who counts from 1."""
-    first = int(rows[0]) + 1
-    return f"row {first}" if len(rows) == 1 else f"{len(rows)} rows, the first of them row {first}"
+    return f"row {first + 1}" if count == 1 else f"{count} rows, the first of them row {first + 1}"
 
 
 # -- choosing ------------------------------------------------------------------------------------
 
 
-def by_hash(hashes: Hashes, test_fraction: float, what: str) -> tuple[Mask, Remark | None]:
+def by_hash(hashes: Hashes, test_fraction: float, fill: bool = True) -> tuple[Mask, Remark | None]:
     """Choose the rows whose hash says so: an old test row stays one, whatever other rows the table holds.
 
     In a small table that may leave fewer than two test rows. Then those with the next smallest hashes join them, up to
@@ -107,7 +106,7 @@ def by_hash(hashes: Hashes, test_fraction: float, what: str) -> tuple[Mask, Rema
     chosen = np.concatenate([block / 2.0**64 < test_fraction for block in _blocks(hashes)])
     asked = max(2, round(test_fraction * len(hashes)))
     have = int(chosen.sum())
-    if have >= 2 or len(hashes) - asked < 2:
+    if not fill or have >= 2 or len(hashes) - asked < 2:
         return chosen, None
     distinct, counts = np.unique(hashes, return_counts=True)
     if len(distinct) < MINIMUM_ROWS:
@@ -116,8 +115,8 @@ def by_hash(hashes: Hashes, test_fraction: float, what: str) -> tuple[Mask, Rema
     joined = hashes <= distinct[enough]
     if len(hashes) - joined.sum() < 2:
         return chosen, None
-    told = f"the hashes of so few rows make {have} of {len(hashes)} a test row: those with the next smallest hashes join"
-    return joined, Remark("few_rows", f"{told}, {int(joined.sum())} test rows in all; {what}")
+    told = f"by their hashes {have} of so few rows are test rows; those with the next smallest hashes join them"
+    return joined, Remark("few_rows", f"{told}: {int(joined.sum())} of {len(hashes)}")
 
 
 def by_seed(n_rows: int, groups: Hashes | None, test_fraction: float, seed: int) -> Mask:
@@ -144,12 +143,15 @@ def by_time(times: npt.NDArray[Any], test_fraction: float, name: str, data: str)
     """Choose the newest rows; rows of one moment stay together, so that the share is the nearest that can be had."""
     if len(missing := np.flatnonzero(pd.isna(times))):
         raise UserError(
-            f"the time {name!r} of {data} is missing in {rows_told(missing)}", "drop those rows, or fill them"
+            f"the time {name!r} of {data} is missing in {rows_told(len(missing), int(missing[0]))}",
+            "drop those rows, or fill them",
         )
     moments, counts = np.unique(times, return_counts=True)
     if len(moments) < 2:
         raise UserError(f"the time {name!r} of {data} has one value only", "give time=COLUMN, one that varies")
-    newer = np.cumsum(counts[::-1])[:-1]  # so many rows are in the test if it begins at the last moment, the last two ...
+    newer = np.cumsum(counts[::-1])[
+        :-1
+    ]  # so many rows are in the test if it begins at the last moment, the last two ...
     begin = moments[len(moments) - 1 - int(np.argmin(np.abs(newer - test_fraction * len(times))))]
     chosen: Mask = times >= begin
     return chosen

@@ -1,7 +1,6 @@
 """One way to a table: read once, each column understood by all its rows, checked, hashed, split."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import columns, formats, gather, split
+from trainer import columns, formats, gather, reading, split
 from trainer.columns import Kind, Text
 from trainer.delimited import RetypedError, no_rows
-from trainer.errors import Remark, UserError, nearest
+from trainer.draft import Draft, check, drop_rows, leave_out, understood
+from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, Sink, pasted
-from trainer.split import MINIMUM_ROWS, Mask, take_out
+from trainer.group import ALONE, Group
+from trainer.roles import Roles, assign
+from trainer.split import Mask, take_out
 
 if TYPE_CHECKING:
     from trainer.settings import Settings
@@ -22,16 +24,8 @@ if TYPE_CHECKING:
 # Up to so many values (rows x columns) a side is laid out column by column, as a DataFrame usually is; beyond, the rows
 # stay where they were read.
 LARGE_VALUES = 4_000_000
-# Squares of larger values, and their sums, are infinite.
-LARGEST = 1e150
-# A double tells all integers apart up to here.
-EXACT = 2.0**53
-
-# A column that numbers the rows, or names them, and is no feature: by its name alone (a DataFrame's index in Parquet),
-# if no value comes twice (written for the rows' names), or if it counts 0, 1, 2 ... or 1, 2, 3 ... in order.
-_INDEX = re.compile(r"__index_level_\d+__")
-_ROW_NAMES = re.compile(r"Unnamed: 0(\.\d+)*|row[._ ]?names?", re.IGNORECASE)
-_COUNTERS = re.compile(r"index|level_0|X(\.\d+)?|(row[._ ]?)?(id|no|nr|num|number)|row|obs|#|\.\.\.1", re.IGNORECASE)
+# Rows that are hashed at a time; each time every different text is hashed once.
+HASH_ROWS = 2**17
 
 
 @dataclass(frozen=True)
@@ -88,402 +82,108 @@ class Table:
         return len(self.columns)
 
 
-def load(settings: "Settings") -> Table:
+def load(settings: "Settings", group: Group = ALONE) -> Table:
     """Read the table that the settings name, and split it.
+
+    Parameters
+    ----------
+    settings : Settings
+    group : Group
+        Of several processes each reads its share of a Parquet table's row groups, and gets its own rows of both sides;
+        what is said of the table is said of all rows. The `source` is left to process 0.
 
     Raises
     ------
     UserError
         The table cannot be read, or a model cannot be trained on it.
     """
-    return _load(settings, settings.decimal)
+    return _load(settings, settings.decimal, group)
 
 
-def _load(settings: "Settings", decimal: str) -> Table:
-    location = formats.locate(settings.data)
-    wanted = [settings.target, *settings.key, *(settings.columns or ())]
-    with formats.reading(location, settings.separator, decimal, wanted) as reading:
-        roles = assign(reading.names, reading.schema, settings, location.data)
-        remarks = [*reading.remarks, *roles.remarks]
-        gathered = _gather(reading, roles)
-        source, typed, known = reading.source(), reading.typed, reading.decimal
-        zeros, separator = reading.zeros, reading.separator
-    draft = _understood(gathered, roles, typed, known)
+def _load(settings: "Settings", decimal: str, group: Group) -> Table:
+    with group.sharing_errors():
+        location = formats.locate(settings.data)
+        wanted = [settings.target, *settings.key, *(settings.columns or ())]
+        with reading.opened(location, settings.separator, decimal, wanted, group) as found:
+            roles = assign(found.names, found.schema, settings, location.data)
+            if group.world_size > 1:
+                check_share(found, roles)
+            remarks = [*found.remarks, *roles.remarks]
+            gathered = _gather(found, roles)
+            source, typed, known = found.source(), found.typed, found.decimal
+            zeros, separator, numbers = found.zeros, found.separator, found.numbers
+        draft = understood(gathered, roles, typed, known, numbers, group)
     del gathered
     if not typed and decimal == "auto" and draft.decimal != known and separator != ",":
-        return _load(settings, draft.decimal)  # the first lines had no decimals
+        return _load(settings, draft.decimal, group)  # the first lines had no decimals
     draft.remarks[:0] = remarks
     draft.remarks += [
-        Remark("leading_zeros", f"{name}: {zeros[name]!r} is read as the number {float(zeros[name]):.0f}, as pandas does")
+        Remark(
+            "leading_zeros", f"{name}: {zeros[name]!r} is read as the number {float(zeros[name]):.0f}, as pandas does"
+        )
         for name in draft.names
         if name in zeros and draft.kinds[name] == "integer"
     ]
-    _leave_out(draft, roles)
-    without = _drop_rows(draft, roles)
-    _check(draft, roles)
-    return _divided(draft, roles, settings, source, without)
+    leave_out(draft, roles)
+    n_rows, without = drop_rows(draft, roles)
+    check(draft, roles)
+    with group.sharing_errors():
+        described = _columns(draft)
+        training, test = _divided(draft, roles, settings)
+    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks))
 
 
-# -- what each column is for ----------------------------------------------------------------------
+def check_share(found: reading.Reading, roles: Roles) -> None:
+    """Refuse a table that several processes cannot share: too few row groups, or columns that are no numbers.
 
-
-@dataclass(frozen=True)
-class Roles:
-    """What the columns are for.
-
-    Attributes
-    ----------
-    features : tuple of str
-    chosen : bool
-        Whether the user has named them.
-    extra : str or None
-        The time of the split, where it is no feature.
-    kinds : dict of str to str
-        Of the features, the target and `extra`: `columns.meaning`.
+    Every process sees this for itself in the files' metadata.
     """
-
-    features: tuple[str, ...]
-    chosen: bool
-    target: str
-    key: tuple[str, ...]
-    time: str | None
-    extra: str | None
-    kinds: dict[str, str]
-    data: str
-    remarks: tuple[Remark, ...] = ()
-
-
-def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings", data: str) -> Roles:
-    """Check the columns by their names and types.
-
-    Raises
-    ------
-    UserError
-        A column is not there, or there twice, or none is left, or some cannot be used.
-    """
-    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+    size, data = found.group.world_size, roles.data
+    if found.n_groups < size:
+        held = f"{found.n_groups} row group{'s' if found.n_groups > 1 else ''}" if found.n_groups else "none"
         raise UserError(
-            f"{data} has more than one column {' and '.join(map(repr, duplicates))}", "rename or drop the duplicates"
+            f"{size} processes need {size} row groups of Parquet or more, and {data} has {held}",
+            "write it with smaller row groups: frame.to_parquet(..., row_group_size=ROWS); or use one process",
         )
-    target, key, time = settings.target, settings.key, settings.time if settings.split == "time" else None
-    _check_names(names, settings, time, data)
-    given = names if settings.columns is None else settings.columns
-    features = [name for name in given if name != target and name not in key and name not in settings.drop]
-    remarks = []
-    if settings.columns is None and (index := [name for name in features if _INDEX.fullmatch(name)]):
-        features = [name for name in features if name not in index]
-        remarks.append(_left_out("row_number", index, "the index of a DataFrame"))
-    if not features:
+    wrong = [name for name, kind in roles.kinds.items() if kind not in gather.NUMERIC]
+    if wrong:
+        told = ", ".join(f"the column {name!r} is of type {found.schema[name]}" for name in wrong[:12])
+        features = [name for name in wrong if name != roles.target]
         raise UserError(
-            f"{data} has no feature: its columns are {_listed(names)}",
-            "add at least one column besides the target and the keys",
+            f"several processes read numbers from Parquet, and {data} holds something else: {told}",
+            f"leave that out: drop={pasted(features)}; or use one process" if features else "use one process",
         )
-    extra = None if time is None or time in features else time
-    kinds = {name: columns.meaning(schema[name]) for name in [*features, target, *([extra] if extra else [])]}
-    bad = [name for name in kinds if kinds[name] is None and name != target]
-    if bad:
-        described = _and([f"{name!r} ({schema[name]})" for name in bad])
-        raise UserError(
-            f"{'column' if len(bad) == 1 else 'columns'} {described} of {data} cannot be "
-            f"{'a feature' if len(bad) == 1 else 'features'}; numbers, text, dates and booleans can",
-            f"leave {'it' if len(bad) == 1 else 'them'} out: drop={pasted([*settings.drop, *bad])}",
-        )
-    if kinds[target] not in ("integer", "number", "text", "empty"):
-        raise UserError(
-            f"the target {target!r} of {data} is not numeric, but {schema[target]}", "give a target column of numbers"
-        )
-    known = {name: str(kind) for name, kind in kinds.items()}
-    return Roles(tuple(features), settings.columns is not None, target, key, time, extra, known, data, tuple(remarks))
 
 
-def _check_names(names: Sequence[str], settings: "Settings", time: str | None, data: str) -> None:
-    target, key = settings.target, settings.key
-    wanted = [("target", target), *(("key", name) for name in key), *(("columns", name) for name in settings.columns or ())]
-    wanted += [("drop", name) for name in settings.drop] + ([("time", time)] if time else [])
-    absent = [(role, name) for role, name in wanted if name not in names]
-    if absent:
-        said = _and([f"the {'feature' if role == 'columns' else role} {name!r}" for role, name in absent])
-        role, name = absent[0]
-        numbers = all(re.fullmatch(r"[-+.\d]+", one) for one in names)
-        raise UserError(
-            f"{said} {'is not a column' if len(absent) == 1 else 'are no columns'} of {data}{nearest(name, names)}",
-            f"write the names of the columns into the first line: it is {', '.join(names)[:60]}"
-            if numbers
-            else f"give {role}=NAME with one of {_listed(names)}",
-        )
-    for role, one in (("key", key), ("time", (time,)), ("drop", settings.drop)):
-        if target in one:
-            raise UserError(
-                f"{target!r} is given as target and as {role}",
-                "a key names a group: give another column" if role == "key" else f"give another {role}",
-            )
-    if time in key:
-        raise UserError(f"{time!r} is given as time and as key", "give another column as time")
-    for name in settings.columns or ():
-        if name == target or name in key:
-            role = "target" if name == target else "key"
-            raise UserError(
-                f"{name!r} is given as {role} and among the columns", f"the {role} is no feature: leave it out"
-            )
-
-
-def _gather(reading: formats.Reading, roles: Roles) -> Gathered:
+def _gather(found: reading.Reading, roles: Roles) -> Gathered:
     """Read all rows; a column of CSV that is not what its first block was is read again, as text."""
     while True:
-        kinds = {name: str(columns.meaning(reading.schema[name])) for name in roles.kinds}
+        kinds = {name: str(columns.meaning(found.schema[name])) for name in roles.kinds}
         apart = roles.target if kinds[roles.target] in gather.NUMERIC else None
-        sink = Sink(kinds, roles.key, reading.rows, roles.data, apart)
+        sink = Sink(kinds, roles.key, found.rows, roles.data, apart)
         try:
-            for batch in reading.batches(list(dict.fromkeys([*roles.kinds, *roles.key]))):
+            for batch in found.batches(list(dict.fromkeys([*roles.kinds, *roles.key]))):
                 sink.add(batch)
+                found.group.check()
         except RetypedError as error:
-            reading.as_text(error.column)
+            found.as_text(error.column)
             continue
-        if sink.filled == 0:
+        if sink.filled == 0 and found.group.world_size == 1:
             raise no_rows(roles.data)
         roles.kinds.update(kinds)
         return sink.result()
 
 
-# -- what each column means -----------------------------------------------------------------------
-
-
-@dataclass
-class Draft:
-    """A table between reading and splitting.
-
-    Attributes
-    ----------
-    names : list of str
-        The features, in the table's order.
-    kinds : dict of str to Kind
-    numeric, matrix, tally
-        As in `gather.Gathered`; features alone.
-    others : dict of str to (Text, or ndarray of float64 or datetime64[us])
-        The features that are not in the matrix, and the time of the split.
-    decimal : str
-        What the text that was read as numbers has.
-    kept : ndarray of shape (n_rows,), int64, or None
-        The numbers of the rows that are left; None where all are.
-    """
-
-    names: list[str]
-    kinds: dict[str, Kind]
-    numeric: list[str]
-    matrix: columns.Floats
-    tally: gather.Tally
-    others: dict[str, Any]
-    target: columns.Floats
-    keys: dict[str, Any]
-    remarks: list[Remark]
-    decimal: str = "."
-    kept: npt.NDArray[np.int64] | None = None
-
-    def values(self, name: str) -> Any:
-        """Return a feature's values."""
-        return self.matrix[:, self.numeric.index(name)] if name in self.numeric else self.others[name]
-
-    def forget(self, names: Sequence[str]) -> None:
-        """Leave features out."""
-        dropped = [number for number, name in enumerate(self.numeric) if name in names]
-        self.matrix, self.tally = split.drop_columns(self.matrix, dropped), self.tally.without(dropped)
-        self.numeric = [name for name in self.numeric if name not in names]
-        self.names = [name for name in self.names if name not in names]
-        self.others = {name: values for name, values in self.others.items() if name not in names}
-
-
-def _understood(gathered: Gathered, roles: Roles, typed: bool, decimal: str) -> Draft:
-    """Decide by all rows what each column of text is, and look at the keys."""
-    remarks: list[Remark] = []
-    kinds: dict[str, Kind] = {}
-    others: dict[str, Any] = {}
-    decimals = {decimal}
-    for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
-        kind = roles.kinds[name]
-        if kind == "text":
-            read = columns.read(gathered.others[name], name, typed, decimal)
-            kinds[name], others[name] = read.kind, read.values
-            decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
-            remarks += [read.remark] if read.remark else []
-        elif kind == "empty":
-            kinds[name], others[name] = "number", np.full(len(gathered.matrix), np.nan)
-        elif kind == "datetime":
-            kinds[name], others[name] = "datetime", gathered.others[name]
-        else:
-            kinds[name] = "number" if kind == "seconds" else kind  # type: ignore[assignment]
-    seconds = [name for name in roles.features if roles.kinds[name] == "seconds"]
-    if seconds:
-        remarks.append(Remark("seconds", f"{', '.join(seconds)}: times and durations are read as seconds"))
-    target = _target(gathered, roles, typed, decimal, decimals, remarks)
-    keys = {name: split.key_values(gathered.raw[name], name, roles.data) for name in roles.key}
-    found = "," if decimals == {".", ","} else decimal
-    numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
-    return Draft(list(roles.features), kinds, numeric, matrix, tally, others, target, keys, remarks, found)
-
-
-def _target(
-    gathered: Gathered, roles: Roles, typed: bool, decimal: str, decimals: set[str], remarks: list[Remark]
-) -> columns.Floats:
-    values = gathered.others.get(roles.target)
-    if values is None:  # a column without any value
-        raise _all_missing_target(roles)
-    if not isinstance(values, Text):
-        return np.asarray(values)
-    if not len(values.values):
-        raise _all_missing_target(roles)
-    read = columns.read(values, roles.target, typed, decimal)
-    if read.kind not in ("number", "integer"):
-        raise UserError(
-            f"the target {roles.target!r} of {roles.data} is not numeric, but string{_first_word(values)}",
-            "give a target column of numbers",
-        )
-    if read.remark:
-        remarks.append(read.remark)
-        decimals.add(read.decimal)
-    return np.asarray(read.values)
-
-
-def _first_word(text: Text) -> str:
-    words = [value for value in text.values if not re.fullmatch(r"\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*", value)]
-    if not words:
-        return ""
-    numbers = {value: number for number, value in enumerate(text.values)}
-    first = min(words, key=lambda word: text.first(numbers[word]))
-    return f" (row {text.first(numbers[first])} says {first!r})"
-
-
-def _leave_out(draft: Draft, roles: Roles) -> None:
-    """Leave out columns that number or name the rows, unless the user has asked for them, or nothing else is there."""
-    if roles.chosen:
-        return
-    rows = len(draft.target)
-    out = [
-        name
-        for name in draft.names
-        if (_ROW_NAMES.fullmatch(name) and draft.kinds[name] != "datetime" and _is_distinct(draft.values(name), rows))
-        or (_COUNTERS.fullmatch(name) and name != "x" and _counts(draft.values(name)))
-    ]
-    empty = [name for name in draft.names if _is_empty(draft, name)]
-    if out and len(out) + len(empty) < len(draft.names):
-        draft.forget(out)
-        draft.remarks.append(_left_out("row_number", out, "the numbers or names of the rows"))
-
-
-def _is_distinct(values: Any, rows: int) -> bool:
-    if isinstance(values, Text):
-        return len(values.values) == rows
-    return bool(len(np.unique(values)) == rows) and not np.isnan(values).any()
-
-
-def _counts(values: Any) -> bool:
-    if isinstance(values, Text) or values.dtype.kind != "f" or values[0] not in (0, 1):
-        return False
-    return bool(np.array_equal(values, np.arange(values[0], values[0] + len(values))))
-
-
-def _is_empty(draft: Draft, name: str) -> bool:
-    if name in draft.numeric:
-        return bool(draft.tally.missing[draft.numeric.index(name)] == draft.tally.rows)
-    values = draft.others[name]
-    return bool((values.codes < 0).all() if isinstance(values, Text) else pd.isna(values).all())
-
-
-def _drop_rows(draft: Draft, roles: Roles) -> int:
-    """Leave out the rows without a target, then the columns without a value; return the number of these rows."""
-    missing = np.isnan(draft.target)
-    count = int(missing.sum())
-    if count == len(missing):
-        raise _all_missing_target(roles)
-    if count:
-        first = split.rows_told(np.flatnonzero(missing))
-        draft.remarks.append(
-            Remark("rows_without_target", f"the target {roles.target} is missing in {first}: left out")
-        )
-        draft.kept = np.flatnonzero(~missing)
-        draft.target = take_out(draft.target, missing)[0]
-        draft.matrix = take_out(draft.matrix, missing)[0]
-        draft.tally = gather.tally(draft.matrix)
-        draft.others = {name: take_out(values, missing)[0] for name, values in draft.others.items()}
-        draft.keys = {name: take_out(values, missing)[0] for name, values in draft.keys.items()}
-    if len(draft.target) < MINIMUM_ROWS:
-        raise UserError(
-            f"{roles.data} has {len(draft.target)} rows{' with a target' if count else ''}; "
-            f"at least {MINIMUM_ROWS} are needed",
-            "give a larger table",
-        )
-    empty = [name for name in draft.names if _is_empty(draft, name)]
-    if empty and (roles.chosen or len(empty) == len(draft.names)):
-        raise UserError(
-            f"all values of {_columns_told(empty)} of {roles.data} are missing",
-            f"leave {'it' if len(empty) == 1 else 'them'} out: drop={pasted(empty)}"
-            if roles.chosen
-            else "give a table with at least one feature besides the target and the keys",
-        )
-    if empty:
-        draft.forget(empty)
-        draft.remarks.append(Remark("empty", f"left out: {_listed(empty)} (without any value)"))
-    return count
-
-
-def _check(draft: Draft, roles: Roles) -> None:
-    """Refuse what cannot be computed with, and tell what a double cannot hold."""
-    target = draft.target
-    if target.min() == target.max():
-        raise UserError(
-            f"the target {roles.target!r} of {roles.data} has one value only, {target[0]:g}",
-            "give a target that varies from row to row",
-        )
-    numbers = [name for name in draft.names if draft.kinds[name] in ("number", "integer")]
-    ranges = {name: _range(draft, name) for name in numbers} | {roles.target: (target.min(), target.max())}
-    values: Callable[[str], Any] = lambda name: target if name == roles.target else draft.values(name)  # noqa: E731
-    rows = np.arange(len(target)) if draft.kept is None else draft.kept
-    infinite = [name for name, (low, high) in ranges.items() if low == -np.inf or high == np.inf]
-    if infinite:
-        told = [f"{name!r} in {split.rows_told(rows[np.isinf(values(name))])}" for name in infinite]
-        raise UserError(
-            f"column {told[0].replace(' in ', f' of {roles.data} is infinite in ', 1)}"
-            if len(told) == 1
-            else f"columns of {roles.data} are infinite: {_and(told)}",
-            f"drop those rows, or leave the value out{_or_drop(infinite, roles.target)}",
-        )
-    vast = [name for name, (low, high) in ranges.items() if low < -LARGEST or high > LARGEST]
-    if vast:
-        told = [f"{name!r} in {split.rows_told(rows[np.abs(values(name)) > LARGEST])}" for name in vast]
-        raise UserError(
-            f"values beyond {LARGEST:g}, whose squares are infinite, are in {_columns_word(vast)} {_and(told)} "
-            f"of {roles.data}",
-            f"write them in another unit, or leave the value out{_or_drop(vast, roles.target)}",
-        )
-    lost = [
-        name
-        for name, (low, high) in ranges.items()
-        if max(abs(low), abs(high)) > EXACT and (draft.kinds.get(name) == "integer" or min(abs(low), abs(high)) > EXACT)
-    ]
-    if lost:
-        draft.remarks.append(
-            Remark("digits", f"{', '.join(lost)}: integers beyond 2^53 are rounded; an identifier is better text")
-        )
-
-
-def _range(draft: Draft, name: str) -> tuple[float, float]:
-    if name in draft.numeric:
-        number = draft.numeric.index(name)
-        return float(draft.tally.low[number]), float(draft.tally.high[number])
-    return float(np.fmin.reduce(draft.others[name])), float(np.fmax.reduce(draft.others[name]))
-
-
 # -- the two sides --------------------------------------------------------------------------------
 
 
-def _divided(draft: Draft, roles: Roles, settings: "Settings", source: formats.Source, without: int) -> Table:
+def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Rows]:
     groups = _hashes(draft, draft.keys) if draft.keys else None
     in_test = _chosen(draft, roles, settings, groups)
-    described = tuple(_column(draft, name) for name in draft.names)
     numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
     if roles.extra:
         del draft.others[roles.extra]
-    n_rows = len(draft.target)
     draft.keys.clear()
     matrix, test_matrix = take_out(draft.matrix, in_test)
     target, test_target = take_out(draft.target, in_test)
@@ -491,8 +191,7 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings", source: formats.S
     others = {name: take_out(values, in_test) for name, values in draft.others.items()}
     training = Rows(_frame(draft, matrix, {name: both[0] for name, both in others.items()}), target, own)
     frame = _frame(draft, test_matrix, {name: both[1] for name, both in others.items()})
-    test = Rows(frame, test_target, test_own, keys, numbers)
-    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks))
+    return training, Rows(frame, test_target, test_own, keys, numbers)
 
 
 def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hashes | None) -> Mask:
@@ -502,7 +201,8 @@ def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hash
         times = draft.values(roles.time)
         if isinstance(times, Text):
             raise UserError(
-                f"the time {roles.time!r} of {roles.data} is text that is no date", "give time=COLUMN of dates or numbers"
+                f"the time {roles.time!r} of {roles.data} is text that is no date",
+                "give time=COLUMN of dates or numbers",
             )
         in_test = split.by_time(times, fraction, roles.time, roles.data)
         if groups is not None and np.isin(groups[in_test], groups[~in_test]).any():
@@ -512,19 +212,20 @@ def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hash
         in_test = split.by_seed(len(draft.target), groups, fraction, settings.seed)
     else:
         hashes = _hashes(draft, None) if groups is None else groups
-        in_test, remark = split.by_hash(hashes, fraction, "split=random draws as many as asked")
+        in_test, remark = split.by_hash(hashes, fraction, fill=draft.group.world_size == 1)
         draft.remarks += [remark] if remark else []
         if in_test.sum() < 2 or len(in_test) - in_test.sum() < 2:
             distinct = len(np.unique(hashes))
     n_test = int(in_test.sum())
-    split.check_sides(len(in_test) - n_test, n_test, settings.split, fraction, distinct)
+    fewest = 2 if draft.group.world_size == 1 else 1
+    split.check_sides(len(in_test) - n_test, n_test, settings.split, fraction, distinct, fewest)
     return in_test
 
 
 def _hashes(draft: Draft, keys: Mapping[str, Any] | None) -> split.Hashes:
     """Hash the features, or the keys, block by block."""
     has_text = keys is not None or any(isinstance(draft.others.get(name), Text) for name in draft.names)
-    size = 2**20 if has_text else split.BLOCK_ROWS
+    size = HASH_ROWS if not has_text else 8 * HASH_ROWS
     blocks = []
     for start in range(0, len(draft.target), size):
         rows = slice(start, start + size)
@@ -538,20 +239,17 @@ def _hashes(draft: Draft, keys: Mapping[str, Any] | None) -> split.Hashes:
 
 def _block(values: Any, rows: slice) -> Any:
     if isinstance(values, Text):
-        return pd.Categorical.from_codes(values.codes[rows], pd.Index(values.values, dtype=object))
+        codes: Any = values.codes[rows]
+        return pd.Categorical.from_codes(codes, pd.Index(values.values, dtype=object))
     return values[rows]
 
 
-def _column(draft: Draft, name: str) -> Column:
-    kind = draft.kinds[name]
-    if name in draft.numeric:
-        missing = int(draft.tally.missing[draft.numeric.index(name)])
-    else:
-        values = draft.others[name]
-        missing = int((values.codes < 0).sum() if isinstance(values, Text) else pd.isna(values).sum())
-    if kind in ("text", "datetime"):
-        return Column(name, kind, missing)
-    return Column(name, kind, missing, *_range(draft, name))
+def _columns(draft: Draft) -> tuple[Column, ...]:
+    numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
+    missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
+    return tuple(
+        Column(name, draft.kinds[name], missing[name], *ranges.get(name, (None, None))) for name in draft.names
+    )
 
 
 def _frame(draft: Draft, matrix: columns.Floats, others: Mapping[str, Any]) -> pd.DataFrame:
@@ -561,38 +259,3 @@ def _frame(draft: Draft, matrix: columns.Floats, others: Mapping[str, Any]) -> p
     parts = {name: values.objects() if isinstance(values, Text) else values for name, values in others.items()}
     parts |= {name: matrix[:, number] for number, name in enumerate(draft.numeric)}
     return pd.DataFrame({name: parts[name] for name in draft.names}, copy=not large)
-
-
-# -- sentences ------------------------------------------------------------------------------------
-
-
-def _all_missing_target(roles: Roles) -> UserError:
-    return UserError(
-        f"the target {roles.target!r} of {roles.data} is missing in all rows", "give a target column of numbers"
-    )
-
-
-def _left_out(code: str, names: Sequence[str], why: str) -> Remark:
-    return Remark(code, f"left out: {_listed(names)} ({why}); to have it, name the features: columns=A,B,...")
-
-
-def _or_drop(names: Sequence[str], target: str) -> str:
-    features = [name for name in names if name != target]
-    return f", or leave the columns out: drop={pasted(features)}" if features else ""
-
-
-def _columns_word(names: Sequence[str]) -> str:
-    return "column" if len(names) == 1 else "columns"
-
-
-def _columns_told(names: Sequence[str]) -> str:
-    return f"{_columns_word(names)} {_and([repr(name) for name in names])}"
-
-
-def _and(words: Sequence[str]) -> str:
-    shown = [*words[:12], f"... ({len(words)} in all)"] if len(words) > 12 else list(words)
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")

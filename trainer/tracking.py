@@ -12,11 +12,14 @@ from trainer import continued, processes, signals, store
 from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
+from trainer.logged_models import LoggedModel, logged_model
 from trainer.processes import ERROR
 from trainer.recording import (
     Run,
+    describe,
     is_workspace,
     log,
+    log_curves,
     log_dataset,
     log_file,
     log_folder,
@@ -35,14 +38,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Found
 
 __all__ = [
+    "LoggedModel",
     "Run",
     "Session",
     "check_reachable",
     "child_run",
+    "describe",
     "log",
+    "log_curves",
     "log_dataset",
     "log_file",
     "log_folder",
+    "logged_model",
     "note_failure",
     "optional",
     "patiently",
@@ -84,6 +91,7 @@ class Session:
     experiment: "Experiment | None" = None
     run: Run | None = None
     _name: str = field(default="", repr=False)
+    _kept: bool = field(default=False, repr=False)
 
     def open(self, name: str, description: str = "") -> Run:
         """Open a run of this name, or give it to the run that is continued, unless a person has named that one.
@@ -113,6 +121,25 @@ class Session:
             self.run = _run(active, self.client)
         _log_params(self.run, self.given, {})
         return self.run
+
+    def abandon(self) -> None:
+        """End the run FAILED from a thread, because another process is lost and this one is about to be ended."""
+        if self.run is not None:
+            _fail(self.run, UserError("another process was lost", ""))
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """End the run FINISHED at the end of the block; where that is done, no later error fails it any more."""
+        yield
+        _finish()
+        self._kept = True
+
+
+def _finish() -> None:
+    import mlflow
+
+    with said_to_server("end a run"):
+        patiently(lambda: mlflow.end_run("FINISHED"))
 
 
 @contextmanager
@@ -282,18 +309,15 @@ def _log_params(run: Run, given: Mapping[str, str], known: Mapping[str, str]) ->
 @contextmanager
 def _ending(begun: Session) -> Iterator[None]:
     """End the run of a session FINISHED, or FAILED with the reason where the block raises."""
-    import mlflow
-
     try:
         try:
             yield
         except BaseException as error:
-            if begun.run is not None:
+            if begun.run is not None and not begun._kept:
                 _fail(begun.run, error)
             raise
-        if begun.run is not None:
-            with said_to_server("end a run"):
-                mlflow.end_run("FINISHED")
+        if begun.run is not None and not begun._kept:
+            _finish()
     except KeyboardInterrupt as error:
         if begun.run is not None and not getattr(error, "__notes__", ()):
             error.add_note(_truth(begun.run))
@@ -309,6 +333,7 @@ def _fail(run: Run, error: BaseException) -> None:
             log(run, tags={ERROR: reason(error)})
         with said_to_server("end a run"):
             mlflow.end_run("FAILED")
+            run.client.set_terminated(run.id, "FAILED")  # also where its end had just been said
 
 
 def reason(error: BaseException) -> str:
