@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from xgboost import XGBRegressor
 
 from trainer import model_folder, pipeline, profile, settings
+from trainer.columns import Kind
 from trainer.estimators import ESTIMATORS
 from trainer.table import Column
 
@@ -40,17 +41,15 @@ def table(*names: str) -> tuple[pd.DataFrame, tuple[Column, ...]]:
             "since": pd.Series(days).where(~gaps),
         }
     )
-    columns = tuple(
-        Column(name, kind, int(frame[name].isna().sum()))
-        for name, kind in {
-            "size": "number",
-            "visits": "integer",
-            "smoker": "boolean",
-            "city": "text",
-            "street": "text",
-            "since": "datetime",
-        }.items()
-    )
+    kinds: dict[str, Kind] = {
+        "size": "number",
+        "visits": "integer",
+        "smoker": "boolean",
+        "city": "text",
+        "street": "text",
+        "since": "datetime",
+    }
+    columns = tuple(Column(name, kind, int(frame[name].isna().sum())) for name, kind in kinds.items())
     chosen = names or tuple(frame.columns)
     return frame[list(chosen)], tuple(column for column in columns if column.name in chosen)
 

@@ -1,6 +1,6 @@
 """Rehearse a deployment: the model served as Azure Machine Learning serves it, without Azure.
 
-    python tools/rehearse_deploy.py --model models:/diabetes-progression@champion
+    python -m tools.rehearse_deploy --model models:/diabetes-progression@champion
     make rehearse-deploy ARGS="--model outputs/my-job/models"
 
 The environment is built from the model's own file and the server that the service adds, the server is Microsoft's, the
