@@ -38,7 +38,7 @@ ON_THIS_MACHINE = (
     "import sys; from azureml_inference_server_http import constants; constants.DEFAULT_HOST = '127.0.0.1'; "
     "from azureml_inference_server_http.amlserver import run; sys.exit(run())"
 )
-UP_SECONDS = 120
+UP_SECONDS = 300
 STOP_SECONDS = 10
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlflow-trainer" / "serving"
 
