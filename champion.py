@@ -1,35 +1,35 @@
 """Who is the champion of a registered model, since when, and where does it come from?
 
 python champion.py --model-name diabetes-progression
+python champion.py --model-name diabetes-progression --version 2    # make version 2 the champion
 """
 
 import sys
 from collections.abc import Sequence
 
-from trainer import command_line, registry
+from trainer import cli, registry, settings
 
-PARAMETERS = {"model_name": ("diabetes-progression", "registered model")}
 LINEAGE = ("rmse", "rows", "estimator", "target", "split", "test_fraction", "key", "data_sha256", "git_commit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, 1 without a champion, 2 for what the user can mend."""
-    return command_line.run(__doc__ or "", PARAMETERS, show, arguments)
+    """Run the command line; the exit code is 0, 1 without a champion, 2 for what the user can fix."""
+    return cli.run(__doc__ or "", settings.CHAMPION, show, arguments)
 
 
 def show(given: dict[str, str]) -> int:
     """Print the champion and its lineage."""
-    name = registry.check_name(given["model_name"])
-    reigning = registry.champion(registry.client(), name)
-    if reigning is None:
+    name = settings.values(settings.CHAMPION, given)["model_name"]
+    champion = registry.champion(registry.client(), name)
+    if champion is None:
         print(f"{name} has no champion")
         return 1
-    print(f"champion      models:/{name}/{reigning.version}")
-    print(f"since         {reigning.tags.get(registry.SINCE, 'unknown')}")
-    print(f"because       {reigning.tags.get(registry.VERDICT, 'somebody made it the champion by hand')}")
-    print(f"run           {reigning.run_id}")
+    print(f"champion      models:/{name}/{champion.version}")
+    print(f"since         {champion.tags.get(registry.SINCE, 'unknown')}")
+    print(f"because       {champion.tags.get(registry.VERDICT, 'somebody made it the champion by hand')}")
+    print(f"run           {champion.run_id}")
     for tag in LINEAGE:
-        print(f"{tag:<13} {reigning.tags.get(tag, 'unknown')}")
+        print(f"{tag:<13} {champion.tags.get(tag, 'unknown')}")
     return 0
 
 

@@ -9,33 +9,29 @@ rows; then the best one is trained, measured on the test rows, logged and regist
 space is that of an Azure Machine Learning sweep job, which runs its trials as jobs of a cluster.
 """
 
-import train  # isort: skip  # first, to start fast
+from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 from math import inf, isfinite
 
-from trainer import command_line, estimators, evaluation, search, table, tracking, workers
+from trainer import cli, results, search, settings, tracking, training
 from trainer.errors import UserError
-from trainer.parameters import AUTO
+from trainer.loading import Table, load
+from trainer.readers import AUTO
+from trainer.settings import Settings
 
 SOURCE = "sweep.py"
-PARAMETERS = {
-    "search": ("submit/sweep.yml", "the search space, sampling and number of trials: a sweep job in YAML"),
-    **{name: meant for name, meant in train.PARAMETERS.items() if name not in estimators.HYPERPARAMETER_NAMES},
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 2 for what the user can mend."""
-    return command_line.run(__doc__ or "", PARAMETERS, sweep, arguments)
+    """Run the command line; the exit code is 0, or 2 for what the user can fix."""
+    return cli.run(__doc__ or "", settings.SWEEP, sweep, arguments)
 
 
 def sweep(given: dict[str, str]) -> int:
     """One search, from a table to the registered model of its best trial."""
-    if workers.place() is not None:
-        raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
     space, trials = plan(given)
-    train.echo_changes(given, PARAMETERS)
+    print("parameters ", settings.changes(settings.SWEEP, given))
     print(f"search      {summary(space, trials)}, as {given['search']} says")
     others = {name: text for name, text in space.inputs.items() if name != "data" and given.get(name, text) != text}
     if others:
@@ -43,21 +39,21 @@ def sweep(given: dict[str, str]) -> int:
         print(f"not used    inputs of {given['search']}, which are for the cluster: {told}")
     with tracking.start_run(given, SOURCE) as run:
         tracking.log_file(run, given["search"], "search")
-        data, training, test = train.prepare(trials[0])
-        folds = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
+        table = load(trials[0])
+        folds = [score(run, number, trial, table) for number, trial in enumerate(trials, 1)]
         scores = [one["cv_rmse_mean"] for one in folds]
         best = min(range(len(scores)), key=lambda number: scores[number] if isfinite(scores[number]) else inf)
         if not isfinite(scores[best]):
             raise UserError("every trial has diverged", f"search smaller values than those of {given['search']}")
         print(f"best        trial {best + 1}; now on the test rows:")
-        outcome = train.evaluate(trials[best], train.fit(trials[best], training, folds[best]), test)
+        outcome = training.measure(trials[best], training.fit(trials[best], table, folds[best]), table)
         tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
-        version, verdict = train.store(run, trials[best], data, outcome)
-    train.report(trials[best], data, outcome, run, version, verdict)
+        version, verdict = results.store(run, trials[best], table, outcome)
+    results.show(run, trials[best], table, outcome, version, verdict)
     return 0
 
 
-def plan(given: dict[str, str]) -> tuple[search.Search, list[train.Settings]]:
+def plan(given: dict[str, str]) -> tuple[search.Search, list[Settings]]:
     """Read the search space and check every trial before anything else happens.
 
     Raises
@@ -70,28 +66,28 @@ def plan(given: dict[str, str]) -> tuple[search.Search, list[train.Settings]]:
     return space, [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
 
 
-def summary(space: search.Search, trials: Sequence[train.Settings]) -> str:
+def summary(space: search.Search, trials: Sequence[Settings]) -> str:
     """Say in a few words what is searched."""
     left_out = f" of {space.combinations}" if space.n_trials < (space.combinations or 0) else ""
-    return f"{len(trials)}{left_out} trials of {trials[0].chosen.name}: {space}"
+    return f"{len(trials)}{left_out} trials of {trials[0].estimator}: {space}"
 
 
 def read_fixed(given: dict[str, str]) -> dict[str, str]:
-    """Check what all trials have in common, and give it by the names of `train.PARAMETERS`.
+    """Check what all trials have in common, and return it by the names of train.py's parameters.
 
     Raises
     ------
     UserError
         A parameter cannot be used, or there is nothing to compare trials by.
     """
-    defaults = {name: default for name, (default, _) in train.PARAMETERS.items()}
+    defaults = settings.defaults()
     fixed = defaults | {name: text for name, text in given.items() if name in defaults}
-    if train.read_settings(fixed).cv == 0:
+    if settings.read(fixed).cv == 0:
         raise _no_folds("cv=0")
     return fixed
 
 
-def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
+def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]) -> Settings:
     """Check the hyperparameters of a trial.
 
     Raises
@@ -100,19 +96,19 @@ def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]
         The estimator cannot use one of them.
     """
     try:
-        return train.read_settings(fixed | hyperparameters)
+        return settings.read(fixed | hyperparameters)
     except UserError as error:
         remedy = f"change search_space in {path} (whole numbers: a choice), or the estimator"
         raise UserError(f"{path}: {error.cause}", remedy) from error
 
 
-def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> dict[str, float]:
+def score(run: tracking.Run, number: int, trial: Settings, table: Table) -> dict[str, float]:
     """Cross-validate the model of a trial, and log it as a child run."""
-    own = {name: trial.given[name] for name in estimators.HYPERPARAMETER_NAMES if trial.given[name] != AUTO}
+    own = {name: trial.given[name] for name in settings.HYPERPARAMETERS if trial.given[name] != AUTO}
     with tracking.child_run(run, f"trial {number}", own, SOURCE) as child:
-        metrics = train.cross_validate(trial, training)
+        metrics = training.cross_validate(trial, table)
         if not metrics:
-            raise _no_folds(f"cv=auto makes none of {len(training.target)} rows")
+            raise _no_folds(f"cv=auto makes none of {len(table.training.target)} rows")
         tracking.log(child, metrics=metrics)
     shown = " ".join(f"{name}={text}" for name, text in own.items())
     print(f"trial {number:<5} cv rmse {metrics['cv_rmse_mean']:.4f} +- {metrics['cv_rmse_std']:.4f}  {shown}")
@@ -120,8 +116,8 @@ def score(run: tracking.Run, number: int, trial: train.Settings, training: table
 
 
 def _no_folds(why: str) -> UserError:
-    return UserError(f"trials are compared by cross-validation, and {why}", f"give cv={evaluation.CV_FOLDS}, say")
+    return UserError(f"trials are compared by cross-validation, and {why}", f"give cv={settings.CV_FOLDS}, say")
 
 
 if __name__ == "__main__":
-    train.leave(main())
+    startup.leave(main())

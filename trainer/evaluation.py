@@ -6,13 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import estimators, moments
+from trainer import moments, pipeline
 from trainer.errors import UserError
-from trainer.parameters import AUTO, whole_number
+from trainer.settings import CV_FOLDS, CV_ROWS
 
-# `cv=auto` cross-validates up to this many rows; beyond, one split says enough and folds cost much.
-CV_ROWS = 100_000
-CV_FOLDS = 5
 # From this many rows on, a linear model's folds are fitted from the sums of their moments: the same to rounding,
 # and each row is read twice, however many folds there are.
 MOMENTS_ROWS = 10_000
@@ -22,22 +19,6 @@ IMPORTANCE_ROWS = 500
 IMPORTANCE_PREDICTIONS = 100
 
 Floats = npt.NDArray[np.float64]
-
-
-def read_folds(text: str) -> int | None:
-    """Read the number of folds: ``auto`` (None), 0 for no cross-validation, or at least 2.
-
-    Raises
-    ------
-    UserError
-        It is none of these.
-    """
-    if text == AUTO:
-        return None
-    folds = whole_number("cv", text, low=0)
-    if folds == 1:
-        raise UserError("cv=1 leaves no rows to train on", "give cv=0 for none, or at least 2 folds")
-    return folds
 
 
 def metrics(actual: Floats, predicted: Floats, baseline: float) -> dict[str, float]:
@@ -63,7 +44,7 @@ def metrics(actual: Floats, predicted: Floats, baseline: float) -> dict[str, flo
     """
     if bad := int((~np.isfinite(predicted)).sum()):
         raise UserError(
-            f"the model has diverged: {bad} of its {len(predicted)} predictions are no numbers",
+            f"the model has diverged: {bad} of its {len(predicted)} predictions are not finite",
             "give a smaller learning_rate, or a larger alpha",
         )
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
@@ -82,7 +63,7 @@ def cross_validate(
     model: Any,
     features: pd.DataFrame,
     target: Floats,
-    entities: npt.NDArray[np.uint64] | None,
+    groups: npt.NDArray[np.uint64] | None,
     folds: int | None,
     seed: int,
 ) -> dict[str, float]:
@@ -94,8 +75,8 @@ def cross_validate(
         It is cloned for each fold.
     features : DataFrame of shape (n_train, n_features)
     target : ndarray of shape (n_train,)
-    entities : ndarray of shape (n_train,) or None
-        Where given, all rows of one entity are in one fold.
+    groups : ndarray of shape (n_train,) or None
+        Where given, all rows of one group are in one fold.
     folds : int or None
         None: `CV_FOLDS` up to `CV_ROWS` rows, else none. 0: none.
     seed : int
@@ -109,30 +90,30 @@ def cross_validate(
     Raises
     ------
     UserError
-        There are more folds than rows (or entities).
+        There are more folds than rows (or groups).
     """
     from sklearn.base import clone
     from sklearn.metrics import root_mean_squared_error
     from sklearn.model_selection import GroupKFold, KFold
 
-    available = len(target) if entities is None else len(np.unique(entities))
+    available = len(target) if groups is None else len(np.unique(groups))
     if folds is None:
         folds = min(CV_FOLDS, available) if len(target) <= CV_ROWS and available >= 2 else 0
     if folds == 0:
         return {}
     if folds > available:
         raise UserError(
-            f"cv={folds} is more than the {available} training {'rows' if entities is None else 'entities'}",
+            f"cv={folds} is more than the {available} training {'rows' if groups is None else 'groups'}",
             "give fewer folds, or more rows",
         )
-    splitter = (KFold if entities is None else GroupKFold)(folds, shuffle=True, random_state=seed)
-    split = splitter.split(features, target, entities)
-    if len(target) >= MOMENTS_ROWS and estimators.is_linear(model) and moments.have(features):
+    splitter = (KFold if groups is None else GroupKFold)(folds, shuffle=True, random_state=seed)
+    split = splitter.split(features, target, groups)
+    if len(target) >= MOMENTS_ROWS and pipeline.is_linear(model) and moments.have(features):
         rmse = _folds_from_moments(model, features, target, [held_out for _, held_out in split])
     else:
         rmse = []
         for train, held_out in split:
-            fitted = estimators.fit(clone(model), features.iloc[train], target[train])
+            fitted = pipeline.fit(clone(model), features.iloc[train], target[train])
             predicted = fitted.predict(features.iloc[held_out])
             finite = np.isfinite(predicted).all()
             rmse.append(root_mean_squared_error(target[held_out], predicted) if finite else np.nan)

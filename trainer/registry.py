@@ -1,6 +1,5 @@
 """Everything that is said to an MLflow model registry: versions, and which of them is the champion."""
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,25 +27,6 @@ LOOK = "check the name, the version and MLFLOW_TRACKING_URI; `mlflow ui` shows t
 TURN_SECONDS = 60
 # A version that has been pending for this long belongs to a run that was killed.
 ABANDONED_SECONDS = 600
-
-# What both MLflow and Azure Machine Learning take for the name of a registered model.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
-
-
-def check_name(name: str) -> str:
-    """Check the name of a registered model before anything is trained.
-
-    Raises
-    ------
-    UserError
-        MLflow or an Azure Machine Learning workspace would refuse it.
-    """
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"{name!r} cannot be the name of a registered model",
-            "give model_name=NAME of letters, digits, '-', '_' and '.', at most 255 of them",
-        )
-    return name
 
 
 def version_tags(rmse: float, rows: int, lineage: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, str]:
@@ -148,8 +128,8 @@ def champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
         aliases = client.get_registered_model(name).aliases
         if CHAMPION in aliases:
             return client.get_model_version(name, str(aliases[CHAMPION]))
-        crowned = [version for version in _versions(client, name) if version.tags.get(CHAMPION) == "true"]
-    return crowned[-1] if crowned else None  # for the moment in which two have the tag, the newer one is it
+        promoted = [version for version in versions(client, name) if version.tags.get(CHAMPION) == "true"]
+    return promoted[-1] if promoted else None  # for the moment in which two have the tag, the newer one is it
 
 
 @contextmanager
@@ -181,17 +161,17 @@ def fetched(uri: str) -> Iterator[Path]:
     registry = client()
     if uri.startswith("models:/") and uri.endswith(f"@{CHAMPION}"):
         name = uri.removeprefix("models:/").removesuffix(f"@{CHAMPION}")
-        reigning = champion(registry, name)
-        if reigning is None:
+        champion_version = champion(registry, name)
+        if champion_version is None:
             raise UserError(f"{name} has no champion", f"give a version: models:/{name}/1")
-        uri = f"models:/{name}/{reigning.version}"
+        uri = f"models:/{name}/{champion_version.version}"
     with TemporaryDirectory() as scratch:
         with said_to_server(f"fetch {uri}", LOOK, any_error=True):
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
         yield folder
 
 
-def crown(client: "MlflowClient", name: str, version: str) -> None:
+def promote(client: "MlflowClient", name: str, version: str) -> None:
     """Make a version the champion, by the alias, or by the tag where the registry has no aliases.
 
     Raises
@@ -210,7 +190,7 @@ def crown(client: "MlflowClient", name: str, version: str) -> None:
             if error.get_http_status_code() != 404:  # type: ignore[no-untyped-call]
                 raise
             client.set_model_version_tag(name, version, CHAMPION, "true")
-            for other in _versions(client, name):
+            for other in versions(client, name):
                 if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
                     client.delete_model_version_tag(name, str(other.version), CHAMPION)
 
@@ -234,7 +214,7 @@ def turn(client: "MlflowClient", name: str, version: str) -> str:
     deadline = time.monotonic() + TURN_SECONDS
     while True:
         with said_to_server(f"list the versions of {name}"):
-            known = {int(other.version): other for other in _versions(client, name)}
+            known = {int(other.version): other for other in versions(client, name)}
         own = known[int(version)]
         before = [
             number
@@ -262,7 +242,7 @@ def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> 
         client.set_model_version_tag(name, version, VERDICT, sentence)
 
 
-def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+def versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
     """List the versions of a registered model, oldest first."""
     found: list[ModelVersion] = []
     token: str | None = None

@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from trainer import estimators
 from trainer.errors import UserError, nearest
-from trainer.parameters import whole_number
+from trainer.readers import integer
+from trainer.settings import HYPERPARAMETERS
 
 # What trials are compared by: never by the test rows, which are to say afterwards how good the chosen one is.
 OBJECTIVE = {"goal": "minimize", "primary_metric": "cv_rmse_mean"}
 SAMPLINGS = ("random", "grid")
 DISTRIBUTIONS = ("choice", "uniform", "loguniform")
 MOST_TRIALS = 1_000
-NAMES = ", ".join(estimators.HYPERPARAMETER_NAMES)
+NAMES = ", ".join(HYPERPARAMETERS)
 # Of a number that is drawn: it is used as it is spelled.
 DIGITS = 6
 
@@ -108,9 +108,9 @@ def read(path: str) -> Search:
     limits = _mapping(path, document, "limits")
     there = f"give one in {path}"
     most = str(limits.get("max_total_trials", ""))
-    n_trials = whole_number("max_total_trials", most, low=1, high=MOST_TRIALS, remedy=there)
+    n_trials = integer("max_total_trials", most, low=1, high=MOST_TRIALS, remedy=there)
     own_seed = str(algorithm.get("seed", 0))
-    seed = whole_number("the seed of sampling_algorithm", own_seed, low=0, high=2**32 - 1, remedy=there)
+    seed = integer("the seed of sampling_algorithm", own_seed, low=0, high=2**32 - 1, remedy=there)
     inputs = document.get("inputs")
     passed = {str(name): str(value) for name, value in inputs.items()} if isinstance(inputs, dict) else {}
     return Search(space, sampling, seed, n_trials, passed)
@@ -142,7 +142,7 @@ def _all_choices(space: Mapping[str, Any]) -> bool:
 
 
 def _distribution(path: str, name: str, spec: Any) -> Any:
-    known = estimators.HYPERPARAMETER_NAMES
+    known = HYPERPARAMETERS
     if name not in known:
         raise _wrong(path, f"searches {name!r}{nearest(str(name), known)}", f"search one of {NAMES}")
     kind = spec.get("type") if isinstance(spec, dict) else None

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from trainer.errors import UserError
-from trainer.git import Git, ask_git
+from trainer.errors import UnreachableError, UserError, first_line
+from trainer.secrets import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from trainer.files import Source
+    from trainer.formats import Source
 
 # What a child run has from its parent: who has started it, and how.
 INHERITED = ("mlflow.user", "mlflow.source.type", "mlflow.source.git.commit")
@@ -96,28 +96,20 @@ def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
 
 @contextmanager
 def child_run(parent: Run, name: str, params: Mapping[str, str], source: str) -> Iterator[Run]:
-    """Open a run below another one; it ends as `start_run` ends one.
+    """Open a run below another one; it ends as `start_run` ends one."""
+    import mlflow
 
-    Parameters
-    ----------
-    parent : Run
-    name : str
-    params : mapping of str to str
-    source : str
-        As for `start_run`.
-
-    Raises
-    ------
-    UserError
-        The tracking server refused.
-    """
-    client = parent.client
-    tags = {key: text for key, text in parent.tags.items() if key in INHERITED}
-    tags |= {"mlflow.parentRunId": parent.id, "mlflow.source.name": source}
+    inherited = {key: text for key, text in parent.tags.items() if key in INHERITED}
     with said_to_server("open a run"):
-        info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
-    child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
-    with _ending(lambda status: client.set_terminated(child.id, status)):
+        active = mlflow.start_run(
+            experiment_id=parent.experiment_id,
+            run_name=name,
+            nested=True,
+            parent_run_id=parent.id,
+            tags=inherited | {"mlflow.source.name": source},
+        )
+    child = Run(active.info.run_id, parent.experiment_id, active.info.artifact_uri, active.data.tags, parent.client)
+    with _ending(mlflow.end_run):
         log(child, params=params)
         yield child
 
@@ -221,19 +213,6 @@ def _is_local(tags: Mapping[str, str]) -> bool:
     return source.startswith("file:") or Path(source.partition("#")[0]).is_absolute()
 
 
-def git_state(run: Run) -> Git:
-    """Ask git for the state of the code; where the code came without its repository, the submitting side.
-
-    That one says so in the environment (GIT_COMMIT, GIT_DIRTY) or, where it is `mlflow run` or Azure
-    Machine Learning, in the run's tag ``mlflow.source.git.commit``.
-    """
-    here = Path(__file__).resolve()
-    if found := ask_git(here.parent.parent, f"{here.parent.name}/{here.name}"):
-        return found
-    commit = os.environ.get("GIT_COMMIT") or run.tags.get("mlflow.source.git.commit", "unknown")
-    return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
-
-
 def where_to_look(run: Run) -> str:
     """Say how a person gets to see a run: an address, or the command that serves one."""
     import mlflow
@@ -241,12 +220,12 @@ def where_to_look(run: Run) -> str:
     uri = mlflow.get_tracking_uri()
     page = f"/#/experiments/{run.experiment_id}/runs/{run.id}"
     if urlsplit(uri).scheme in ("http", "https"):
-        return _without_secrets(uri).rstrip("/") + page
+        return _shown(uri).rstrip("/") + page
     if urlsplit(uri).scheme == "azureml":
         return (
             f"https://ml.azure.com/runs/{run.id}?wsid=/subscriptions/{uri.partition('/subscriptions/')[2].rstrip('?')}"
         )
-    shown = _without_secrets(uri)
+    shown = _shown(uri)
     store = "" if shown == DEFAULT_STORE else f" --backend-store-uri {shown}"
     return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
@@ -274,8 +253,8 @@ def said_to_server(what: str, remedy: str = "", any_error: bool = False) -> Iter
     except Exception as error:
         if not any_error and not isinstance(error, theirs):
             raise
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        server = _without_secrets(mlflow.get_tracking_uri())
+        cause = first_line(error)
+        server = _shown(mlflow.get_tracking_uri())
         raise UserError(
             f"MLflow at {server} could not {what}: {cause}",
             remedy or "check MLFLOW_TRACKING_URI, your access to it, and its free space",
@@ -304,18 +283,16 @@ def check_reachable(uri: str) -> None:
                 raise PermissionError(f"{path.name} is read-only")
     except (requests.RequestException, sqlite3.Error, OSError) as error:
         reason = "it did not answer" if isinstance(error, requests.RequestException) else str(error)
-        raise UserError(
-            f"the MLflow tracking server at {_without_secrets(uri)} cannot be reached: {reason}",
+        raise UnreachableError(
+            f"the MLflow tracking server at {_shown(uri)} cannot be reached: {reason}",
             "start it, or set MLFLOW_TRACKING_URI to another; unset, the runs go to ./mlflow.db",
         ) from error
 
 
-def _without_secrets(uri: str) -> str:
-    """Leave out what may be secret of a URI: user, password and query; and where this folder is."""
+def _shown(uri: str) -> str:
+    """Return a tracking URI as it may be printed: without secrets, and without where this folder is."""
     if uri == f"sqlite:///{Path('mlflow.db').resolve()}":
         return DEFAULT_STORE
     if uri.startswith("azureml:"):
         return f"the Azure Machine Learning workspace {uri.rstrip('?').rpartition('/workspaces/')[2]}"
-    scheme, separator, rest = uri.partition("?")[0].rpartition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    return without_secrets(uri)
