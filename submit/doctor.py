@@ -1,97 +1,30 @@
-"""What is asked for without sending anything: the recent jobs, and whether all is well for a submission."""
+"""Is all well for a submission? What is missing is named with the way to get it."""
 
 import re
 import sys
 import tomllib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from submit import workspace as places
-from submit.job import ROOT
-from submit.screen import Screen
-from submit.workspace import Workspace
+from submit import compute, outputs, sizes
+from submit.console import Screen, can_ask, dollars
+from submit.project import Project, has_environment, read_environment
+from submit.workspace import Workspace, connect, find_address
 from trainer.errors import UserError
 
+ROOT = Path(__file__).resolve().parent.parent
 # What both sides of a submission depend on; together with the versions that pyproject.toml gives them.
 PACKAGES = (
-    "azure-ai-ml",
-    "azure-identity",
-    "azureml-mlflow",
-    "mlflow",
-    "scikit-learn",
-    "skops",
-    "pandas",
-    "marshmallow",
+    *("azure-ai-ml", "azure-identity", "azureml-mlflow", "mlflow"),
+    *("scikit-learn", "skops", "pandas", "marshmallow"),
 )
+# How many of the sizes that fit the quota are listed.
+FITTING = 5
 
 
-def list_jobs(workspace: Workspace, count: int) -> None:
-    """Show the newest jobs of the workspace: name, status, rmse, age."""
-    with workspace.screen.status("looking at the jobs"):
-        client = workspace.client.jobs
-        found = workspace.call("list the jobs", lambda: list(islice(client.list(), count)))
-        rmse = _rmse(workspace, {str(job.experiment_name) for job in found})
-    if not found:
-        workspace.screen.say("no jobs yet")
-        return
-    rows = [("job", "status", "rmse", "age", "experiment")]
-    for job in found:
-        value = rmse.get(str(job.name))
-        created = getattr(job.creation_context, "created_at", None)
-        rows.append(
-            (
-                str(job.name),
-                str(getattr(job.status, "value", job.status)),
-                "" if value is None else f"{value:.4f}",
-                "" if created is None else _age(_when(created)),
-                str(job.experiment_name),
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        workspace.screen.say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _rmse(workspace: Workspace, experiments: set[str]) -> dict[str, float]:
-    client = workspace.mlflow()
-
-    def search(name: str) -> Any:
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            return []
-        return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=200)
-
-    runs: list[Any] = []
-    for name in sorted(experiments):
-        runs += workspace.call("look at the runs", lambda name=name: search(name))  # type: ignore[misc]
-    return {run.info.run_id: run.data.metrics["rmse"] for run in runs if "rmse" in run.data.metrics}
-
-
-def _when(created: Any) -> datetime:
-    moment = created if isinstance(created, datetime) else datetime.fromisoformat(str(created))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _age(moment: datetime) -> str:
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def examine(screen: Screen, cluster: str | None, vm_size: str | None, low_priority: bool) -> bool:
-    """Check what a submission needs, one line each, with a remedy where something is not well.
-
-    Returns
-    -------
-    bool
-        Whether all is well.
-    """
+def examine(screen: Screen, asked: compute.Asked) -> bool:
+    """Check what a submission needs, one line each, with a remedy, and return whether all is well."""
     well = True
 
     def check(name: str, ask: Callable[[], str]) -> bool:
@@ -107,38 +40,64 @@ def examine(screen: Screen, cluster: str | None, vm_size: str | None, low_priori
 
     check("python", _python)
     check("packages", _packages)
-    address: list[places.Address] = []
-    found: list[Workspace] = []
-
-    def config() -> str:
-        address.append(places.find_address(Path.cwd()))
-        return f"{address[0].workspace_name} in {address[0].resource_group}, named by {address[0].source}"
-
-    def connect() -> str:
-        found.append(places.connect(address[0], screen, interactive=screen.terminal and sys.stdin.isatty()))
-        return f"signed in; {found[0].name} is in {found[0].location}"
-
-    def compute() -> str:
-        plan = places.plan_cluster(found[0], cluster, vm_size, None, low_priority)
-        if plan.remarks:
-            raise UserError(
-                f"{plan.text}; {plan.remarks[0]}", "give --size, --low-priority or --cluster, or ask for quota"
-            )
-        return f"{plan.text}; there is quota for it"
-
-    def environment() -> str:
-        wanted = places.read_environment()
-        known = places.has_environment(found[0], wanted)
-        return f"{wanted.name}:{wanted.version}{'' if known else ', to be created by the first submission'}"
-
-    if check("config", config) and check("workspace", connect):
-        check("cluster", compute)
-        check("environment", environment)
+    try:
+        address = find_address(Path.cwd())
+        screen.say(
+            f"ok    {'config':<12} {address.workspace_name} in {address.resource_group}, named by {address.source}"
+        )
+        workspace = connect(address, screen, interactive=screen.terminal and can_ask())
+    except UserError as error:
+        screen.say(f"NOT   {'workspace':<12} {error.cause}", "red")
+        screen.say(f"      {'fix':<12} {error.remedy}")
+        return False
+    how = "by identity" if workspace.by_identity else "with keys"
+    screen.say(f"ok    {'workspace':<12} signed in; {workspace.name} is in {workspace.location}, its datastores {how}")
+    check("storage", lambda: _storage(workspace))
+    known, limits = sizes.sizes(workspace), sizes.usages(workspace)
+    check(
+        "serverless" if asked.serverless else "cluster", lambda: _compute(compute.plan(workspace, asked, known, limits))
+    )
+    if known and limits:
+        _list_fitting(screen, sizes.fitting(known, limits, asked.tier, asked.nodes), asked.tier)
+    check("environment", lambda: _environment(workspace))
     return well
 
 
+def _storage(workspace: Workspace) -> str:
+    """Ask the workspace's own store for one blob: that takes a role which no role on the workspace brings."""
+    from azure.storage.blob import ContainerClient
+
+    with outputs.open_store(workspace, "workspaceblobstore", ContainerClient, retry_total=1) as container:
+        workspace.call("list the workspace's blobs", lambda: next(iter(container.list_blobs(results_per_page=1)), None))
+        return f"{container.account_name} lets you in"
+
+
+def _compute(target: compute.Target) -> str:
+    if target.remarks:
+        raise UserError(
+            f"{target.text}; {target.remarks[0]}",
+            "give --size, --low-priority, --cluster or --serverless, or ask for quota under Quotas in the portal",
+        )
+    price = "" if target.price is None else f"; {dollars(target.price)} an hour and node"
+    return "; ".join((f"{target.text}{price}", f"quota {target.quota.text or 'unknown'}", *target.hints))
+
+
+def _list_fitting(screen: Screen, fits: list[tuple[sizes.Size, float | None]], tier: str) -> None:
+    head = f"      {'sizes':<12} "
+    screen.say(f"{head}that the quota allows, {tier}, cheapest first:" if fits else f"{head}the quota allows none")
+    for one, price in fits[:FITTING]:
+        cost = "" if price is None else f", {dollars(price)} an hour"
+        screen.say(f"{' ' * len(head)}{one.name}: {one.cores} cores, {one.memory_gb:g} GB{cost}")
+
+
+def _environment(workspace: Workspace) -> str:
+    wanted = read_environment(Project())
+    known = has_environment(workspace, wanted)
+    return f"{wanted.name}:{wanted.version}{'' if known else ', to be created by the first submission'}"
+
+
 def _python() -> str:
-    wanted = (ROOT / ".python-version").read_text().strip()
+    wanted = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
     actual = ".".join(map(str, sys.version_info[:2]))
     if actual != wanted:
         raise UserError(f"Python {actual}, where the project has {wanted}", f"uv sync --python {wanted}")
@@ -149,7 +108,7 @@ def _packages() -> str:
     """Hold what is installed against pyproject.toml: these versions were found to work together."""
     from packaging.requirements import Requirement
 
-    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lines = [*document["project"]["dependencies"], *document["dependency-groups"]["submit"]]
     wrong, shown = [], []
     for requirement in map(Requirement, lines):

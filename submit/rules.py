@@ -20,14 +20,14 @@ def _check(what: str, name: str, rule: re.Pattern[str], remedy: str) -> None:
 
 def check_experiment_name(name: str) -> None:
     """Check the name of an experiment."""
-    _check("an experiment", name, _EXPERIMENT,
-           "give --experiment NAME of a-z, A-Z, digits, '-' and '_', at most 256 of them, the first a letter or digit")  # fmt: skip
+    remedy = "give --experiment NAME of a-z, A-Z, 0-9, '-' and '_', at most 256 of them, the first no sign"
+    _check("an experiment", name, _EXPERIMENT, remedy)
 
 
 def check_cluster_name(name: str) -> None:
     """Check the name of a cluster: without ``azureml:``."""
-    _check("a cluster", name, _CLUSTER,
-           "give --cluster NAME of 2 to 32 of a-z, A-Z, digits and '-', the first a letter, the last no '-'")  # fmt: skip
+    remedy = "give --cluster NAME of 2 to 32 of a-z, A-Z, 0-9 and '-', the first a letter, the last no '-'"
+    _check("a cluster", name, _CLUSTER, remedy)
 
 
 def check_job_name(name: str) -> None:
@@ -56,5 +56,5 @@ def check_tags(tags: Mapping[str, str]) -> None:
     if len(tags) > MAX_TAGS or long:
         raise UserError(
             f"there are {len(tags)} tags" + (f", and {long[0]!r} is too long" if long else ""),
-            f"a job has at most {MAX_TAGS}, of {MAX_TAG_NAME} characters and values of {MAX_TAG_VALUE}: shorten job.yml's",
+            f"shorten job.yml's: at most {MAX_TAGS}, of {MAX_TAG_NAME} characters, with values of {MAX_TAG_VALUE}",
         )

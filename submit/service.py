@@ -22,6 +22,8 @@ _TRANSIENT = frozenset((408, 409, 429, 500, 502, 503, 504))
 # Another client may be doing the same thing at this moment; but what still conflicts then will do so for ever. A 401
 # makes the client drop its token and ask for another, once.
 _ATTEMPTS = {409: 5, 401: 2}
+# On the workspace's storage account; no role on the workspace brings it.
+BLOB_ROLE = "Storage Blob Data Contributor"
 
 
 def call(what: str, function: Callable[[], T], screen: Screen, patience: float = PATIENCE, storage: str = "") -> T:
@@ -196,9 +198,8 @@ def _storage(links: list[BaseException]) -> tuple[str, str]:
 
 def storage_refuses(what: str, account: str, code: str, storage: str = "") -> UserError:
     """Say who or what keeps the door of a storage account shut, and how to have it opened."""
-    role = "Storage Blob Data Contributor"
     scope = storage if storage.rpartition("/")[2] == account else f"(the id of {account})"
-    grant = f"az role assignment create --assignee (you) --role '{role}' --scope {scope}"
+    grant = f"az role assignment create --assignee (you) --role '{BLOB_ROLE}' --scope {scope}"
     cause = f"the storage account {account} refuses to {what} (403{' ' + code if code else ''})"
     if code == "KeyBasedAuthenticationNotPermitted":
         return UserError(
@@ -209,8 +210,8 @@ def storage_refuses(what: str, account: str, code: str, storage: str = "") -> Us
         return UserError(
             f"{cause}: its firewall does not let this machine in",
             f"have its address added under Networking of {account}, or work in its network; or is it the role "
-            f"'{role}' that is missing: `{grant}`",
+            f"'{BLOB_ROLE}' that is missing: `{grant}`",
         )
     return UserError(
-        f"{cause}: a role on the workspace does not reach it", f"ask an owner for '{role}' on it: `{grant}`"
+        f"{cause}: a role on the workspace does not reach it", f"ask an owner for '{BLOB_ROLE}' on it: `{grant}`"
     )

@@ -89,7 +89,8 @@ def _address(values: list[Any], source: str) -> Address:
         if not isinstance(value, str) or not value.strip() or re.search(r"[<>{}\s]", value.strip()):
             shown = "null" if value is None else repr(value)
             raise UserError(f"in {source} the {key} is {shown}, which stands for one that is to be put in", _DOWNLOAD)
-    return Address(*(value.strip() for value in values), source=source)
+    subscription, group, name = (value.strip() for value in values)
+    return Address(subscription, group, name, source)
 
 
 @dataclass(frozen=True)
