@@ -74,7 +74,7 @@ def sizes(workspace: Workspace) -> dict[str, Size] | None:
         "sizes", lambda: list(workspace.client.compute.list_sizes(location=workspace.location) or ())
     )
     read = [_size(vars(one)) for one in found or ()]
-    return {one.name.casefold(): one for one in read if one is not None} or None
+    return {one.name.casefold(): one for one in read if one is not None} or _none(workspace, "sizes", found)
 
 
 def _size(facts: Mapping[str, Any]) -> Size | None:
@@ -108,7 +108,14 @@ def usages(workspace: Workspace) -> list[Usage] | None:
     found = workspace.advice(
         "quota", lambda: list(workspace.client.compute.list_usage(location=workspace.location) or ())
     )
-    return [usage for one in found or () if (usage := _usage(vars(one))) is not None] or None
+    read = [_usage(vars(one)) for one in found or ()]
+    return [usage for usage in read if usage is not None] or _none(workspace, "quota", found)
+
+
+def _none(workspace: Workspace, what: str, found: object) -> None:
+    """Say that an answer was empty; where there was none, that has been said."""
+    if found is not None:
+        workspace.screen.say(f"{what}: the service lists none", "dim")
 
 
 def _usage(facts: Mapping[str, Any]) -> Usage | None:

@@ -1,4 +1,4 @@
-"""The submitting side as a user runs it, for tests: processes, and a small project that behaves as told."""
+"""The submitting side, for tests: as a user runs it, in processes; and in this one, with a workspace that is told."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from submit import compute, follow, service
+from submit.console import Screen
+from submit.workspace import Address, Workspace
 from tests.conftest import ROOT
 from tests.standin import StandIn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the SDK's import of marshmallow
+    import azure.ai.ml  # noqa: F401
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 # No command of a test takes so long.
 SECONDS = 240
@@ -37,6 +49,66 @@ TEN_LINES = """
         time.sleep(PAUSE)
     sys.exit(CODE)
 """
+
+
+class Answers:
+    """A function of a client that answers in turn; an exception is raised, and with `again` the last one stays."""
+
+    def __init__(self, *answers: Any, again: bool = False) -> None:
+        self.answers, self.again, self.calls = list(answers), again, 0
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self.calls += 1
+        answer = self.answers[0] if self.again and len(self.answers) == 1 else self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def refusal(status: int, url: str = "https://management.azure.test/x", code: str = "", text: str = "no") -> Exception:
+    """An error of azure-core with a status, as one host answers it."""
+    response = SimpleNamespace(
+        status_code=status,
+        reason=text,
+        headers={"x-ms-error-code": code} if code else {},
+        request=SimpleNamespace(url=url),
+    )
+    kind = ResourceNotFoundError if status == 404 else HttpResponseError
+    error = kind(message=text)
+    error.status_code, error.response = status, response  # type: ignore[assignment]
+    return error
+
+
+def fake_workspace(client: Any = None, **changed: Any) -> Workspace:
+    """A workspace that answers what its client is told to; what it says goes to standard output."""
+    facts: dict[str, Any] = {
+        "address": Address("sub", "group", "ws", "a test"), "location": "westeurope", "tracking_uri": "azureml://x",
+        "storage": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct",
+        "by_identity": False, "client": client, "credential": None, "screen": Screen(terminal=False),
+    }  # fmt: skip
+    return Workspace(**facts | changed)
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, []  # type: ignore[var-annotated]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let time pass for submit/ only where it waits, and then at once."""
+    ticks = Clock()
+    for module in (service, compute, follow):
+        monkeypatch.setattr(module, "time", ticks)
+    return ticks
 
 
 def tiny(folder: Path, pause: float = 0.0, code: int = 4, gate: Path = ROOT) -> Path:
