@@ -12,7 +12,11 @@ _NAMES = (
     r"code|auth\w*|client[-_]?secret|credential\w*|signature|key"
 )
 _PAIR = re.compile(rf"(?P<name>(?<![\w-])(?:{_NAMES})(?:=|%3d))(?P<value>[^\s&;'\"<>,)]+)", re.IGNORECASE)
-_LOGIN = re.compile(r"(?P<scheme>[a-z][\w+.-]*://)[^\s/@'\"]+@", re.IGNORECASE)
+# In an Azure storage address, what stands before @ is a container: abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/...
+_CONTAINER = re.compile(r"(?:abfs|wasb)s?", re.IGNORECASE)
+_LOGIN = re.compile(
+    rf"(?<![\w+.-])(?!{_CONTAINER.pattern}://[^\s/@:'\"]+@)(?P<scheme>[a-z][\w+.-]*://)[^\s/@'\"]+@", re.IGNORECASE
+)
 _JWT = re.compile(r"eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
 _BEARER = re.compile(r"(?P<word>\b(?:Bearer|Basic) )[\w.~+/=-]+", re.IGNORECASE)
 
@@ -49,7 +53,9 @@ def _without(link: str) -> str:
     scheme, _, rest = link.partition("://")
     rest = re.split(r"[?#]|%3f", rest, maxsplit=1, flags=re.IGNORECASE)[0]
     authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    user, _, host = authority.rpartition("@")
+    shown = authority if _CONTAINER.fullmatch(scheme) and ":" not in user else host
+    return f"{scheme}://{shown}{slash}{path}"
 
 
 def _decoded(text: str) -> str:
