@@ -150,7 +150,7 @@ def look_up(workspace: Workspace, given: JobInput) -> JobInput:
 
 
 def _asset(workspace: Workspace, name: str, version: str | None, label: str | None) -> JobInput:
-    from azure.ai.ml.exceptions import ValidationException
+    from azure.ai.ml.exceptions import MlException
     from azure.core.exceptions import ResourceNotFoundError
 
     which = f"of version {version}" if version else f"with the label {label}"
@@ -164,7 +164,7 @@ def _asset(workspace: Workspace, name: str, version: str | None, label: str | No
     except ResourceNotFoundError as error:
         raise missing from error
     except UserError as error:
-        if isinstance(error.__cause__, ValidationException):  # of a label that is not there
+        if isinstance(error.__cause__, MlException):  # of a label that is not there
             raise missing from error
         raise
     if asset.type not in ("uri_file", "uri_folder"):
