@@ -134,7 +134,8 @@ def _serverless(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | 
 
 def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | None) -> Target:
     found = look(workspace, asked.name)
-    actual = _wanted(workspace, asked, _offered(workspace, asked, known)) if found is None else found
+    size = _offered(workspace, asked, known) if found is None or asked.size else ""
+    actual = _wanted(workspace, asked, size) if found is None else found
     if asked.nodes > int(actual.max_instances):
         raise UserError(
             f"the job asks for {asked.nodes} nodes, and the cluster {asked.name} has at most {actual.max_instances}",
