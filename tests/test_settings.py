@@ -105,6 +105,8 @@ def test_checking_parameters_imports_the_standard_library_alone() -> None:
     code = "import sys; from trainer import settings; settings.read(settings.defaults()); print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     roots = {name.partition(".")[0] for name in ran.stdout.split()}
-    assert not roots - {*sys.stdlib_module_names, "trainer", "__main__", "sitecustomize", "_virtualenv"} - {
-        name for name in roots if name.startswith(("_", "__editable__"))
-    }
+    assert (
+        not roots
+        - {*sys.stdlib_module_names, "trainer", "__main__", "sitecustomize", "_virtualenv"}
+        - {name for name in roots if name.startswith(("_", "__editable__"))}
+    )
