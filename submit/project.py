@@ -146,11 +146,11 @@ def changes(project: Project, entry: str, parameters: Mapping[str, str]) -> str:
 
 def find_search(project: Project, parameters: Mapping[str, str]) -> JobInput:
     """Check a search and all of its trials."""
-    import sweep  # late: it imports what trains
+    from trainer import search  # late: it may import scipy and scikit-learn
 
     path = project.path(parameters[SEARCH], project.defaults(SWEEP)[SEARCH])
-    text = sweep.summary(*sweep.plan({**settings.defaults(SWEEP), **parameters, SEARCH: str(path)}))
-    return JobInput("uri_file", str(path.resolve()), text)
+    plan = search.plan({**settings.defaults(SWEEP), **parameters, SEARCH: str(path)})
+    return JobInput("uri_file", str(path.resolve()), str(plan))
 
 
 def new_name(entry: str = MAIN) -> str:

@@ -36,18 +36,11 @@ SECONDS = 240
 # A project that takes no time to train: submit/ and the files that are staged are the real ones.
 TINY = """
 import os, sys, time
-def read_settings(given):
-    return given
-if __name__ == "__main__":
-{body}
-"""
-TEN_LINES = """
-    for number in range(10):
-        print(f"line {number} of the log", flush=True)
-        while number == 4 and not os.path.exists(GATE):
-            time.sleep(0.05)
-        time.sleep(PAUSE)
-    sys.exit(CODE)
+for number in range(10):
+    print(f"line {number} of the log", flush=True)
+    while number == 4 and not os.path.exists(GATE):
+        time.sleep(0.05)
+sys.exit(CODE)
 """
 
 
@@ -111,14 +104,13 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return ticks
 
 
-def tiny(folder: Path, pause: float = 0.0, code: int = 4, gate: Path = ROOT) -> Path:
-    """Make a project whose script writes ten lines, slowly, the second half once a file is there, and exits."""
-    body = TEN_LINES.replace("PAUSE", str(pause)).replace("CODE", str(code)).replace("GATE", repr(str(gate)))
+def tiny(folder: Path, code: int = 4, gate: Path = ROOT) -> Path:
+    """Make a project whose script writes ten lines, the second half once a file is there, and exits."""
     for name in ("submit", "trainer", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("MLproject", "conda.yml"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "train.py").write_text(TINY.format(body=body))
+    (folder / "train.py").write_text(TINY.replace("CODE", str(code)).replace("GATE", repr(str(gate))))
     return folder
 
 
@@ -138,7 +130,7 @@ def command(*arguments: object, project: Path = ROOT) -> list[str]:
 
 
 class Warm:
-    """`submit/remote.py` in processes that have imported their libraries already.
+    """`submit/remote.py`, or another script, in processes that have imported their libraries already.
 
     Most of a short command is imports. One process, with the stand-in's environment, does them once, and each command
     is a fork of it; what is run is the same file in the same way.
@@ -157,10 +149,15 @@ class Warm:
     def __call__(
         self, *arguments: object, cwd: Path, project: Path = ROOT, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run `submit/remote.py` to its end."""
+        return self.run(command(*arguments, project=project)[1:], cwd, environ)
+
+    def run(
+        self, line: list[str], cwd: Path, environ: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script with its arguments to its end."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
-        line = command(*arguments, project=project)[1:]
         order = {"line": line, "cwd": str(cwd), "out": str(out), "err": str(err), "environ": environ or {}}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
