@@ -10,7 +10,7 @@
 
 Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong input or missing access;
 3 the download could not be verified; 130 interrupted and left running.
-"""
+"""  # noqa: D301  # click's mark for lines that stay as they are
 
 import re
 import sys

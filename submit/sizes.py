@@ -4,7 +4,7 @@ All of it is advice: a role on the workspace alone may see none of it, and then 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,13 +68,20 @@ class Quota:
 UNKNOWN = Quota("unknown", "")
 
 
+def _ask(workspace: Workspace, what: str, function: Callable[..., Iterable[Any]]) -> list[Any]:
+    """Ask for a list, which may be empty or refused: both are said in one line."""
+    found = workspace.advice(what, lambda: list(function(location=workspace.location) or ()))
+    if found == []:
+        workspace.screen.say(f"{what}: the service lists none", "dim")
+    return found or []
+
+
 def sizes(workspace: Workspace) -> dict[str, Size] | None:
     """Return what clusters can be made of in the region, by name in lower case; None where it is not told."""
-    found = workspace.advice(
-        "sizes", lambda: list(workspace.client.compute.list_sizes(location=workspace.location) or ())
-    )
-    read = [_size(vars(one)) for one in found or ()]
-    return {one.name.casefold(): one for one in read if one is not None} or _none(workspace, "sizes", found)
+    found = _ask(workspace, "sizes", workspace.client.compute.list_sizes)
+    read = [_size(vars(one)) for one in found]
+    known = {one.name.casefold(): one for one in read if one is not None}
+    return known or None
 
 
 def _size(facts: Mapping[str, Any]) -> Size | None:
@@ -105,17 +112,9 @@ def _first(facts: Mapping[str, Any], *names: str) -> Any:
 
 def usages(workspace: Workspace) -> list[Usage] | None:
     """Return the subscription's quota in the workspace's region; None where it is not told."""
-    found = workspace.advice(
-        "quota", lambda: list(workspace.client.compute.list_usage(location=workspace.location) or ())
-    )
-    read = [_usage(vars(one)) for one in found or ()]
-    return [usage for usage in read if usage is not None] or _none(workspace, "quota", found)
-
-
-def _none(workspace: Workspace, what: str, found: object) -> None:
-    """Say that an answer was empty; where there was none, that has been said."""
-    if found is not None:
-        workspace.screen.say(f"{what}: the service lists none", "dim")
+    found = _ask(workspace, "quota", workspace.client.compute.list_usage)
+    read = [_usage(vars(one)) for one in found]
+    return [usage for usage in read if usage is not None] or None
 
 
 def _usage(facts: Mapping[str, Any]) -> Usage | None:

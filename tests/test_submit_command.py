@@ -61,7 +61,8 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     modules, said = imported("-P", "alpha=abc", "--dry-run", cwd=tmp_path, code=2)
     assert said == "error: alpha should be a number at least 0, and is 'abc'\n  fix: give alpha=NUMBER"
     assert {name for name in modules if name.partition(".")[0] in ("submit", "trainer")} == {
-        "submit", "submit.compute", "submit.console", "submit.data", "submit.follow", "submit.outputs",
+        "submit", "submit.compute", "submit.console", "submit.data", "submit.follow", "submit.log",
+        "submit.outputs",
         "submit.project", "submit.rules", "submit.service", "submit.sizes", "submit.submission", "submit.workspace",
         "trainer", "trainer.errors", "trainer.estimators", "trainer.lineage", "trainer.readers", "trainer.secrets",
         "trainer.settings",

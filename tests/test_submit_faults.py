@@ -49,7 +49,8 @@ def test_sending_goes_on_when_the_faults_have_passed(
     remote: Warm, standin: StandIn, project: Path, failed: str, tmp_path: Path
 ) -> None:
     faults = (
-        Fault("429", route="PUT */jobs/*"), Fault("503", route="GET */computes/*"), Fault("reset", route="PUT */jobs/*"),
+        Fault("429", route="PUT */jobs/*"), Fault("503", route="GET */computes/*"),
+        Fault("reset", route="PUT */jobs/*"),
         Fault("html502", route="GET */environments/*"), Fault("expired-token", route="PUT */jobs/*"),
         Fault("slow-upload", seconds=0.1),
     )  # fmt: skip
@@ -112,8 +113,9 @@ def test_a_client_that_was_killed_is_replaced_by_attach(remote: Warm, standin: S
     ("faults", "said"),
     [
         ([Fault("workspace-role")], "not readable with your role"),
-        ([Fault("sizes-404", code=404), Fault("sizes-404", code=404, route="usages")], "the service does not tell (404)"),
-        ([Fault("sizes-404", code=501), Fault("sizes-404", code=501, route="usages")], "the service does not tell (501)"),
+        ([Fault("sizes-404"), Fault("sizes-404", route="usages")], "the service does not tell (404)"),
+        ([Fault("sizes-404", code=501), Fault("sizes-404", code=501, route="usages")],
+         "the service does not tell (501)"),
         ([Fault("sizes-empty"), Fault("sizes-empty", route="usages")], "the service lists none"),
     ],
 )  # fmt: skip

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from submit import follow, jobs
-from submit.follow import Ending, JobState, Log
+from submit import follow, jobs, log
+from submit.follow import Ending, JobState
+from submit.log import Log
 from submit.workspace import Workspace
 from tests.submitting import Answers, fake_workspace, refusal, ticking
 from trainer.errors import Interrupted, UnreachableError, UserError
@@ -30,18 +31,18 @@ def details(status: str, error: str = "", logs: tuple[str, ...] = (LOG,), tags: 
 class Job:
     """A service with one job, which is in one state after another."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: Any, log: Any = b"", cancel: Any = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *states: Any, says: Any = b"", cancel: Any = None) -> None:
         self.clock = ticking(monkeypatch)
         self.cancelled = Answers(cancel, again=True)
         self.states = Answers(*states, again=True)
-        self.log = log if callable(log) else lambda offset: log[offset:] if len(log) >= offset else None
+        self.says = says if callable(says) else lambda offset: says[offset:]
         self.workspace = fake_workspace(SimpleNamespace(jobs=SimpleNamespace(begin_cancel=self.cancelled)))
         monkeypatch.setattr(Workspace, "run_details", lambda _, name: self.states(name))
-        monkeypatch.setattr(follow, "read_log", self._read)
+        monkeypatch.setattr(log, "read_log", self._read)
 
     def _read(self, workspace: Workspace, _: str, offset: int, patience: float) -> bytes | None:
-        answer = workspace.call("read the log", lambda: self.log(offset), patience)
-        return None if answer is None else bytes(answer[: follow.CHUNK_BYTES])
+        answer = workspace.call("read the log", lambda: self.says(offset), patience)
+        return None if answer is None else bytes(answer[: log.CHUNK_BYTES])
 
     def follow(self, queue_timeout: int | None = None) -> Ending:
         return follow.follow(self.workspace, "train-1", queue_timeout, "detach")
@@ -49,7 +50,7 @@ class Job:
 
 def test_a_job_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     states = [details(status) for status in ("Preparing", "Queued", "Running", "Finalizing", "Completed")]
-    ending = Job(monkeypatch, *states, log=b"one\ntwo").follow()
+    ending = Job(monkeypatch, *states, says=b"one\ntwo").follow()
     assert ending == Ending("Completed", log_tail="one\ntwo", seconds=360.0)
     assert [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()] == [
         "waiting for the job", "Preparing", "| one", "Queued", "Running", "Finalizing", "| two", "Completed",
@@ -102,7 +103,7 @@ def test_a_job_that_the_service_starts_again_is_the_same_job(
     states = [details(status) for status in ("Running", "Running", "Queued", "Running", "Completed")]
     job = Job(monkeypatch, *states)
     shrunk = Answers(b"first\n", b"", None, b"again\n", b"", b"", again=True)
-    monkeypatch.setattr(follow, "read_log", shrunk)
+    monkeypatch.setattr(log, "read_log", shrunk)
     assert job.follow().status == "Completed"
     out = capsys.readouterr().out
     assert out.count("the service has taken its node away, and starts the same job again") == 1
@@ -118,7 +119,7 @@ def test_a_log_that_is_refused_is_told_once_and_the_job_followed(
 ) -> None:
     ask = Answers(error, again=True)
     states = [details("Running")] * 3 + [details("Failed", "User process 'python' exited with status code 2.")]
-    ending = Job(monkeypatch, *states, log=lambda _: ask()).follow()
+    ending = Job(monkeypatch, *states, says=lambda _: ask()).follow()
     assert (ending.status, ending.preempted) == ("Failed", False)
     out = capsys.readouterr().out
     assert out.count("its log is not shown, and the job is followed all the same") == 1
@@ -163,7 +164,7 @@ def test_the_log_that_tells_why_is_shown(
     logs: tuple[str, ...], shown: str, reason: str, told: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(follow, "read_log", lambda _, address, offset: address.encode()[offset:])
+    monkeypatch.setattr(log, "read_log", lambda _, address, offset: address.encode()[offset:])
     state = JobState("Failed", reason, {name: f"the end of {name}" for name in logs})
     ending = follow._ended(fake_workspace(), state, shown, Log())
     assert ending.log_tail == f"the end of {told}"
@@ -173,27 +174,27 @@ def test_the_log_that_tells_why_is_shown(
 def test_a_log_is_cut_into_lines_wherever_it_was_cut() -> None:
     text = "eins\nzwei äöü\r\n10%\r50%\r100%\nno end".encode()
     for step in (1, 2, 3, 7, 100):
-        log = Log()
+        read = Log()
         lines: list[str] = []
         for start in range(0, len(text), step):
-            lines += log.take(text[start : start + step])
-        lines += log.take(b"", last=True)
+            lines += read.take(text[start : start + step])
+        lines += read.take(b"", last=True)
         assert lines == ["eins", "zwei äöü", "100%", "no end"]
-        assert log.offset == len(text)
-    assert log.tail == lines
+        assert read.offset == len(text)
+    assert read.tail == lines
 
 
 def test_a_log_without_end_does_not_keep_the_job_from_being_looked_at(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(follow, "CHUNK_BYTES", 8)
-    job = Job(monkeypatch, details("Running"), details("Running"), details("Completed"), log=lambda _: b"1234567\n")
+    monkeypatch.setattr(log, "CHUNK_BYTES", 8)
+    job = Job(monkeypatch, details("Running"), details("Running"), details("Completed"), says=lambda _: b"1234567\n")
     assert job.follow().status == "Completed"
     out = capsys.readouterr().out
-    assert out.count("| 1234567") == 3 * follow.CHUNKS
+    assert out.count("| 1234567") == 3 * log.CHUNKS
     assert "the log goes on; the studio shows all of it" in out
     line = Log()
-    assert line.take(b"x" * (follow.MAX_LINE_BYTES + 1)) == ["x" * (follow.MAX_LINE_BYTES + 1)]
+    assert line.take(b"x" * (log.MAX_LINE_BYTES + 1)) == ["x" * (log.MAX_LINE_BYTES + 1)]
     assert line.rest == b""
 
 
@@ -290,8 +291,8 @@ def test_a_log_is_read_from_where_it_was_left(
 
     asked: list[str] = []
     monkeypatch.setattr(requests, "get", lambda _, headers, **__: asked.append(headers["Range"]) or given)
-    assert follow.read_log(fake_workspace(), BLOB, offset) == expected
-    assert asked == [f"bytes={offset}-{offset + follow.CHUNK_BYTES - 1}"]
+    assert log.read_log(fake_workspace(), BLOB, offset) == expected
+    assert asked == [f"bytes={offset}-{offset + log.CHUNK_BYTES - 1}"]
 
 
 # ---- the list of jobs
