@@ -1,21 +1,18 @@
 """The story of one submission: check, show, ask, send, follow, fetch, verify."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterable
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from submit import compute, data, follow, outputs, project, rules, sizes
 from submit.console import Screen, can_ask, clock, command, dollars, size
 from submit.project import Project, Work
 from submit.workspace import Workspace, connect, find_address
-from trainer.errors import Interrupted
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+from trainer.errors import Interrupted, UserError
 
 DONE, FAILED, USAGE, DETACHED = 0, 1, 2, 130
 # Of a version's tags, those that say where it comes from
@@ -240,49 +237,57 @@ def conclude(
     if ending.detached:
         screen.say(f"job {name} goes on. To follow it again: {command('attach', name)}", "yellow")
         return DETACHED
-    with _cost(workspace, name, ending, price):
-        if ending.status != "Completed" and not register:
-            screen.say(f"job {name} is {ending.status.lower()}", "bold red")
-            if "could not register" in ending.log_tail:
-                again = command("attach", name, "--register")
-                screen.say(f"its model is stored all the same; to register it: {again}")
-            return FAILED
-        try:
-            found = outputs.fetch(workspace, name, output_dir)
-            version = outputs.find_version(workspace, found.metric)
-            if version is None and register:
-                version = outputs.register(workspace, found.metric)
-        except KeyboardInterrupt:
-            screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
-            raise
-        how = "exactly" if found.agreement.exact else f"to {found.agreement.largest_relative:.0e}"
-        rows = [
+    _say_cost(workspace, name, ending, price)
+    if ending.status != "Completed" and not register:
+        screen.say(f"job {name} is {ending.status.lower()}", "bold red")
+        if "could not register" in ending.log_tail:
+            again = command("attach", name, "--register")
+            screen.say(f"its model is stored all the same; to register it: {again}")
+        return FAILED
+    try:
+        found = outputs.fetch(workspace, name, output_dir)
+        model = _model_rows(workspace, found.metric, register)
+    except KeyboardInterrupt:
+        screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
+        raise
+    how = "exactly" if found.agreement.exact else f"to {found.agreement.largest_relative:.0e}"
+    screen.pairs(
+        [
             ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
             ("verified", f"its model predicts its {found.agreement.rows} recorded rows again, {how}"),
             ("rmse", repr(found.metric.rmse)),
-            ("model", _lineage(version, found.metric, name)),
+            *model,
         ]
-        if version is not None and (verdict := version.tags.get("champion_verdict")):
-            rows.append(("champion", verdict))
-        screen.pairs(rows)
+    )
     return DONE
 
 
-@contextmanager
-def _cost(workspace: Workspace, name: str, ending: follow.Ending, price: float | None) -> Iterator[None]:
-    """Say first what a job has cost: node time at the price of its size. Nothing where the service says nothing."""
-    if ending.seconds:
-        if price is None:
-            price = workspace.advice("price", lambda: compute.Prices(workspace).of(workspace.client.jobs.get(name)))
-        if price is not None:
-            amount = dollars(price * ending.seconds / 3600)
-            workspace.screen.say(f"it ran for {clock(ending.seconds)}, about {amount} at {dollars(price)} an hour")
-    yield
+def _say_cost(workspace: Workspace, name: str, ending: follow.Ending, price: float | None) -> None:
+    """Say what a job has cost: node time at the price of its size. Nothing where the service says nothing."""
+    if not ending.seconds:
+        return
+    if price is None:
+        price = workspace.advice("price", lambda: compute.Prices(workspace).of(workspace.client.jobs.get(name)))
+    if price is not None:
+        amount = dollars(price * ending.seconds / 3600)
+        workspace.screen.say(f"it ran for {clock(ending.seconds)}, about {amount} at {dollars(price)} an hour")
 
 
-def _lineage(version: "ModelVersion | None", metric: outputs.Metric, name: str) -> str:
+def _model_rows(workspace: Workspace, metric: outputs.Metric, register: bool) -> list[tuple[str, str]]:
+    """Say which version of which model the job has registered, and what came of its comparison."""
+    from trainer.registry import VERDICT
+
+    try:
+        version = outputs.find_version(workspace, metric)
+    except UserError as error:
+        if register:
+            raise
+        return [("model", f"the registry does not tell: {error.cause}")]
+    if version is None and register:
+        version = outputs.register(workspace, metric)
     if version is None:
-        again = "model_name=none" if metric.model is None else command("attach", name, "--register")
-        return f"not registered ({again})"
+        again = "model_name=none" if metric.model is None else command("attach", metric.run_id, "--register")
+        return [("model", f"not registered ({again})")]
     shown = ", ".join(f"{key} {version.tags[key][:12]}" for key in LINEAGE if key in version.tags)
-    return f"models:/{version.name}/{version.version}, from run {metric.run_id} ({shown})"
+    rows = [("model", f"models:/{version.name}/{version.version}, from run {metric.run_id} ({shown})")]
+    return rows + ([("champion", version.tags[VERDICT])] if VERDICT in version.tags else [])

@@ -31,6 +31,9 @@ with warnings.catch_warnings():
     import azure.ai.ml  # noqa: F401
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
+# Commands are printed as they run in the shell that ran these; the tests may run under uv, or not.
+os.environ.pop("UV", None)
+
 # No command of a test takes so long.
 SECONDS = 240
 # A project that takes no time to train: submit/ and the files that are staged are the real ones.
