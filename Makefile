@@ -48,7 +48,7 @@ sync: ## after a change of trainer/settings.py: write its parameters into MLproj
 	uv run cog -I . -r $(COGGED)
 
 lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it
-	uv lock && uv run python tools/conda_yml.py
+	uv lock && uv run python tools/conda_yml.py && uv run python tools/serving_yml.py
 
 bench: ## this project and its peers, side by side: make bench ARGS=--quick
 	uv run python -m benchmarks $(ARGS)

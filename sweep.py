@@ -13,7 +13,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import cli, results, search, settings, tracking, training, trials
+from trainer import checks, cli, results, search, settings, tracking, training, trials
 from trainer.loading import load
 
 SOURCE = "sweep.py"
@@ -45,8 +45,10 @@ def sweep(given: dict[str, str]) -> int:
         outcome = training.measure(chosen, training.fit(chosen, table, best.folds), table)
         number = best.trial.name.rpartition(" ")[2]
         tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
-        version, verdict = results.store(run, chosen, table, outcome)
-    results.show(run, chosen, table, outcome, version, verdict)
+        remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
+        remarks += checks.search_edge(plan.search, best.trial.params)
+        standing = results.store(run, chosen, table, outcome, remarks)
+    results.show(run, chosen, table, outcome, remarks, standing)
     return 0
 
 

@@ -12,7 +12,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import cli, results, settings, tracking, training
+from trainer import checks, cli, results, settings, tracking, training
 from trainer.loading import load
 from trainer.settings import Settings
 
@@ -30,8 +30,9 @@ def train(given: Settings) -> int:
         folds = training.cross_validate(given, table)
         fitted = training.fit(given, table, folds)
         outcome = training.measure(given, fitted, table)
-        version, verdict = results.store(run, given, table, outcome)
-    results.show(run, given, table, outcome, version, verdict)
+        remarks = checks.examine(given, table, outcome.metrics, outcome.predicted)
+        standing = results.store(run, given, table, outcome, remarks)
+    results.show(run, given, table, outcome, remarks, standing)
     return 0
 
 

@@ -5,7 +5,8 @@
     python verify.py --model outputs/my-job/models
 
 The rows that were recorded with the model are scored again, here and now. Exit code 0: the same; 1: they differ, or
-the model cannot be used here; 2: there is nothing to compare.
+the model cannot be used here; 2: there is nothing to compare. Nothing that came with the model is run, unless
+`--trust yes` says so.
 """
 
 import logging
@@ -30,20 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def verify(given: dict[str, str]) -> int:
     """Score the recorded rows of a model again, and tell how far the answers are from those of the day of training."""
-    _silence_what_is_said_better_below()
     read = settings.values(settings.VERIFY, given)
-    tolerance = read["tolerance"]
+    tolerance, trust = read["tolerance"], read["trust"] == "yes"
+    _silence_what_is_said_better_below(trust)
+    changed: dict[str, tuple[str, str]] = {}
     with registry.fetched(given["model"]) as folder:
-        changed = changed_versions(model_folder.read_recorded(folder)["versions"])
+        try:
+            changed = changed_versions(model_folder.read_recorded(folder, trust, given["model"]).versions)
+            agreement = model_folder.score_again(folder, trust, given["model"])
+        except UnusableModelError as error:
+            print(error, file=sys.stderr)
+            if changed:
+                _explain(given["model"], changed)
+            return 1
         if tolerance is None:
             estimator = ESTIMATORS.get(model_folder.estimator(folder))
             tolerance = LINEAR_TOLERANCE if estimator and estimator.is_linear else 0.0
-        try:
-            agreement = model_folder.score_again(folder)
-        except UnusableModelError as error:
-            print(f"{given['model']}: {error.cause}", file=sys.stderr)
-            _explain(given["model"], changed)
-            return 1
     agrees = agreement.largest_relative <= tolerance
     _report(given["model"], agreement, agrees, tolerance, changed)
     if read["record"] == "yes":
@@ -62,11 +65,12 @@ def changed_versions(recorded: dict[str, str]) -> dict[str, tuple[str, str]]:
     return {name: (then, present[name]) for name, then in recorded.items() if present[name] != then}
 
 
-def _silence_what_is_said_better_below() -> None:
-    import mlflow  # noqa: F401 - it sets the levels of its loggers on import
+def _silence_what_is_said_better_below(trust: bool) -> None:
+    if trust:
+        import mlflow  # noqa: F401 - it sets the levels of its loggers on import
 
-    for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Trying to unpickle estimator")
 
 

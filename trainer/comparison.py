@@ -103,7 +103,7 @@ def against_champion(run: tracking.Run, challenger: Challenger, seed: int) -> Ve
     theirs = f"version {version} cannot be compared with the champion, version {champion.version}, which stays"
     try:
         with registry.fetched(f"models:/{challenger.name}/{champion.version}") as folder:
-            model = model_folder.load(folder)
+            model = model_folder.load(folder, name=f"version {champion.version}")
         own, its = list(test.features.columns), model_folder.feature_names(model)
         if reason := unfair(challenger.tags, champion.tags, own, its):
             return Verdict(False, f"{theirs}: {reason}")

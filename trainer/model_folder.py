@@ -11,20 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import pipeline
+from trainer import mlmodel, pipeline, serving
 from trainer.errors import UnusableModelError, UserError
-from trainer.hashing import is_number
+from trainer.model_loading import TRAINING_TABLE, Model, load
 
 if TYPE_CHECKING:
-    from trainer.loading import Column
+    from trainer.loading import Column, Kind
 
-CONDA_YML = Path(__file__).resolve().parent.parent / "conda.yml"
+__all__ = ["Agreement", "Model", "UnusableModelError", "load", "predict", "save", "score_again"]
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINING_YML = "training.yaml"
+SKOPS, XGBOOST = "model.skops", "model.ubj"  # as mlflow calls them
 RECORDED_SCORING = "recorded_scoring.json"
 RECORDED_ROWS = 200
 EXAMPLE_ROWS = 5
-# Rows that are cast and scored at a time.
-BLOCK_ROWS = 100_000
-ANOTHER = "load it in the environment that is recorded with it, or train another"
 
 
 def save(
@@ -34,12 +35,24 @@ def save(
     columns: "Sequence[Column]",
     versions: Mapping[str, str],
     metadata: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a fitted model as an MLflow model: of the sklearn flavor in skops' format, or of the xgboost flavor.
 
     Beside it goes the recorded scoring, ``recorded_scoring.json``: rows, what the model predicts for them now, and
-    with which versions. It is what tells later whether the model still predicts the same. The ``MLmodel`` file holds
-    its digest, and that of the model's own file.
+    with which versions. It is what tells later whether the model still predicts the same. ``training_table.json`` says
+    what the table was like. The ``MLmodel`` file holds the digests of both, and that of the model's own file.
+
+    ``conda.yaml`` is what serves the model, and is small; ``training.yaml`` beside it is what has trained it.
+
+    The signature names the columns, all of them required, with the type ``any``. A narrower type would refuse what the
+    pipeline takes: mlflow 3.15 refuses an int64 column for ``double`` unless all of it is 0 and 1, a column with a gap
+    for ``long`` or ``boolean``, a categorical one for ``string``, and nullable dtypes for all of them. What ``any``
+    costs: the scoring server of `mlflow models serve` reads no CSV (JSON and Parquet it does; `mlflow models predict`
+    reads CSV, too), and MLflow's user interface names no types; `training_table.json` does.
+
+    The input example holds all numbers as decimals, booleans, too: Azure Machine Learning casts what comes to its
+    types, and would make ``false`` of a boolean that is missing.
 
     Parameters
     ----------
@@ -54,21 +67,24 @@ def save(
         Packages that predictions may depend on, by name.
     metadata : mapping
         Kept in the ``MLmodel`` file; JSON types only.
+    training : mapping, optional
+        What is recorded of the training table, from `trainer.profile.take`; else the kinds of the columns alone.
     """
-    from mlflow.models import Model, ModelSignature
+    from mlflow.models import Model as MlflowModel
+    from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
 
-    scored = _as_sent(scored.head(RECORDED_ROWS), columns)
-    rows = scored
+    rows = scored.head(RECORDED_ROWS)
     answers = np.asarray(model.predict(rows))
-    predictions = answers.astype(np.float64)
+    sent = _as_sent(rows)
     common = {
-        "conda_env": str(CONDA_YML),
+        "conda_env": serving.environment(model, columns),
         "signature": ModelSignature(
-            inputs=Schema([ColSpec(_mlflow_type(column), str(name)) for name, column in scored.items()]),
+            inputs=Schema([ColSpec(AnyType(), column.name) for column in columns]),  # type: ignore[no-untyped-call]
             outputs=Schema([TensorSpec(answers.dtype, (-1,))]),
         ),
-        "input_example": rows.head(EXAMPLE_ROWS),
+        "input_example": sent.head(EXAMPLE_ROWS),
     }
     if pipeline.is_pipeline(model):
         import mlflow.sklearn
@@ -79,39 +95,40 @@ def save(
         import mlflow.xgboost
 
         mlflow.xgboost.save_model(model, str(path), **common)
-    saved = Model.load(str(path))
+    (path / TRAINING_YML).write_bytes((ROOT / "conda.yml").read_bytes())
     recorded = {
-        "rows": {"columns": list(rows.columns), "data": _json_rows(rows)},
-        "predictions": predictions.tolist(),
+        "rows": {"columns": list(sent.columns), "data": _json_rows(sent)},
+        "predictions": answers.astype(np.float64).tolist(),
         "versions": dict(versions),
     }
-    text = json.dumps(recorded, allow_nan=False).encode()
-    (path / RECORDED_SCORING).write_bytes(text)
-    saved.metadata = {
-        **metadata,
-        "recorded_scoring_sha256": _sha256(text),
-        "model_sha256": _sha256((path / model_file(saved)).read_bytes()),
+    kinds = {"columns": [{"name": column.name, "kind": column.kind} for column in columns]}
+    digests = {
+        "recorded_scoring_sha256": _write_json(path / RECORDED_SCORING, recorded),
+        "training_table_sha256": _write_json(path / TRAINING_TABLE, training or kinds),
+        "model_sha256": mlmodel.digest(path / (SKOPS if pipeline.is_pipeline(model) else XGBOOST)),
     }
-    saved.save(str(path / "MLmodel"))
+    saved = MlflowModel.load(str(path))
+    saved.metadata = {**metadata, **digests}
+    saved.save(str(path / mlmodel.MLMODEL))
 
 
-def _as_sent(rows: pd.DataFrame, columns: "Sequence[Column]") -> pd.DataFrame:
-    """Return rows in the types in which a caller will send such rows again."""
-    types = {"integer": "int64", "boolean": "bool"}
-    return rows.astype({c.name: types[c.kind] for c in columns if c.kind in types and not c.missing})
+def _write_json(path: Path, content: Mapping[str, Any]) -> str:
+    """Write a file, and return its digest."""
+    text = json.dumps(content, allow_nan=False).encode()
+    path.write_bytes(text)
+    return hashlib.sha256(text).hexdigest()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _as_sent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the types in which JSON sends them: a date is text."""
+    dates = [name for name, values in rows.items() if values.dtype.kind == "M"]
+    return rows.assign(**{str(name): _iso(rows[name]) for name in dates})
 
 
-def _mlflow_type(column: "pd.Series[Any]") -> str:
-    """Name the MLflow type that mlflow holds the columns of a prediction's input to."""
-    if column.dtype.kind == "i":
-        return "long"
-    if column.dtype.kind == "f":
-        return "double"
-    return "boolean" if is_number(column) else "string"
+def _iso(dates: "pd.Series[Any]") -> "pd.Series[Any]":
+    text = dates.dt.strftime("%Y-%m-%dT%H:%M:%S.%f").str.removesuffix(".000000").str.removesuffix("T00:00:00")
+    sent: pd.Series[Any] = text.astype(object).where(dates.notna(), None)
+    return sent
 
 
 def _json_rows(frame: pd.DataFrame) -> list[list[Any]]:
@@ -123,8 +140,13 @@ def _json_rows(frame: pd.DataFrame) -> list[list[Any]]:
     ]
 
 
-# How mlflow's types are held in a DataFrame; text stays an object.
-_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+@dataclass(frozen=True)
+class Recorded:
+    """Rows that were scored on the day of training, what was predicted for them, and with which packages."""
+
+    rows: pd.DataFrame
+    predictions: npt.NDArray[np.float64]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -175,13 +197,17 @@ class Agreement:
         return bool(np.array_equal(self.recorded, self.predicted))
 
 
-def score_again(folder: Path) -> Agreement:
+def score_again(folder: Path, trust: bool = False, name: str = "") -> Agreement:
     """Load a model folder and score the rows that are recorded in it.
 
     Parameters
     ----------
     folder : Path
-        An MLflow model with ``recorded_scoring.json``, as `trainer.model_folder.save` writes it.
+        An MLflow model with ``recorded_scoring.json``, as `save` writes it.
+    trust : bool
+        Let MLflow load it, and run the code that it brings.
+    name : str
+        What messages call it; the folder's path where it is empty.
 
     Raises
     ------
@@ -190,136 +216,56 @@ def score_again(folder: Path) -> Agreement:
     UnusableModelError
         The model cannot be loaded here, or cannot score the rows.
     """
-    recorded = read_recorded(folder)
-    model = load(folder)
-    rows = recorded["rows"]
-    return Agreement(
-        recorded=np.asarray(recorded["predictions"], dtype=np.float64),
-        predicted=predict(model, pd.DataFrame(rows["data"], columns=rows["columns"], dtype=object)),
-        versions=recorded["versions"],
-    )
+    recorded = read_recorded(folder, trust, name)
+    return Agreement(recorded.predictions, load(folder, trust, name).predict(recorded.rows), recorded.versions)
 
 
 def estimator(folder: Path) -> str:
     """Name the estimator of a model folder, as train.py's parameter does; empty where it is not known."""
-    from mlflow.models import Model
-
-    return str((Model.load(str(folder)).metadata or {}).get("estimator", ""))
+    return str(mlmodel.describe(folder, trust=True).metadata.get("estimator", ""))
 
 
-def load(folder: Path) -> Any:
-    """Load an MLflow model, whatever happens.
-
-    Raises
-    ------
-    UnusableModelError
-        It cannot be loaded here: a package is missing, or has another version.
-    """
-    import mlflow.pyfunc
-
-    try:
-        return mlflow.pyfunc.load_model(str(folder))
-    except Exception as error:  # what another version of any package raises cannot be foreseen
-        raise UnusableModelError(f"it cannot be loaded here: {_said(error)}", ANOTHER) from error
+def feature_names(model: Model) -> list[str]:
+    """Name the columns that a loaded model needs."""
+    return model.feature_names
 
 
-def feature_names(model: Any) -> list[str]:
-    """Name the columns that a loaded model needs.
-
-    Raises
-    ------
-    UnusableModelError
-        It has no signature.
-    """
-    schema = model.metadata.get_input_schema()
-    if schema is None:
-        raise UnusableModelError("it has no signature that says which columns it needs", ANOTHER)
-    names: list[str] = schema.input_names()
-    return names
+def kinds(model: Model) -> "dict[str, Kind]":
+    """Return what each feature of a loaded model was in training."""
+    return dict(model.kinds)
 
 
-def predict(model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Score rows with a loaded model, each column cast to the type that the model's signature names.
-
-    Parameters
-    ----------
-    model : mlflow.pyfunc.PyFuncModel
-    rows : DataFrame of shape (n_rows, n_columns)
-        A missing value is None or nan. Columns that the model does not know are left out.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-
-    Raises
-    ------
-    UnusableModelError
-        The rows cannot be cast, or the model fails on them.
-    """
-    schema = model.metadata.get_input_schema()
-    predicted = np.empty(len(rows))
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        try:
-            answers = model.predict(_cast(rows.iloc[block], schema))
-        except Exception as error:  # as above
-            raise UnusableModelError(f"it cannot score these rows: {_said(error)}", ANOTHER) from error
-        predicted[block] = np.asarray(answers, dtype=np.float64).reshape(-1)
-    return predicted
+def predict(model: Model, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Score rows; see `Model.predict`."""
+    return model.predict(rows)
 
 
-def read_recorded(folder: Path) -> dict[str, Any]:
-    """Read the recorded scoring of a model folder, and check it against the digest in its ``MLmodel`` file.
+def read_recorded(folder: Path, trust: bool = False, name: str = "") -> Recorded:
+    """Read the recorded scoring of a model folder, and check it, and the model's file, against their digests.
 
     Raises
     ------
     UserError
-        There is none, or it has changed since.
+        There is none.
+    UnusableModelError
+        The folder is not a model that this project has made, or has changed since.
     """
-    from mlflow.models import Model
-
-    path = folder / RECORDED_SCORING
-    if not path.is_file():
+    described = mlmodel.describe(folder, name, trust)
+    if not (folder / RECORDED_SCORING).is_file():
         raise UserError(
-            f"{folder} has no {RECORDED_SCORING}, so there is nothing to compare with",
+            f"{described.name} has no {RECORDED_SCORING}, so there is nothing to compare with",
             "give a model that this project's train.py has made",
         )
-    text = path.read_bytes()
-    model = Model.load(str(folder))
-    digests = model.metadata or {}
-    if hashlib.sha256(text).hexdigest() != digests.get("recorded_scoring_sha256"):
-        raise UserError(
-            f"{path} is not what was recorded on the day of training",
-            "fetch the model folder again from where it was logged",
-        )
-    recorded: dict[str, Any] = json.loads(text)
-    file = folder / model_file(model)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != digests.get("model_sha256"):
-        raise UserError(
-            f"{file} is not the model that was recorded on the day of training",
-            "fetch the model folder again from where it was logged",
-        )
-    return recorded
-
-
-def model_file(model: Any) -> str:
-    """Name the file of an MLflow model that holds the model itself; the flavors have different words for it."""
-    flavor = model.flavors["python_function"]
-    return str(flavor.get("model_path") or flavor["data"])
-
-
-def _cast(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
-    columns = {}
-    for column in schema.inputs:
-        values = rows[column.name]
-        missing = values.isna()
-        dtype = _DTYPES.get(column.type.name, "object")
-        if dtype == "bool" and missing.any():
-            dtype = "object"  # a truth value that is missing is neither true nor false
-        columns[column.name] = values.mask(missing, np.nan).astype(dtype)
-    return pd.DataFrame(columns)
-
-
-def _said(error: Exception) -> str:
-    first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line}"
+    content = mlmodel.read_checked(described, RECORDED_SCORING, "recorded_scoring_sha256")
+    mlmodel.check_digest(described)
+    try:
+        read = json.loads(content)
+        rows = pd.DataFrame(read["rows"]["data"], columns=read["rows"]["columns"], dtype=object)
+        predictions = np.asarray(read["predictions"], dtype=np.float64)
+        versions = {str(package): str(version) for package, version in read["versions"].items()}
+        if predictions.shape != (len(rows),):
+            raise ValueError("it has another number of predictions than of rows")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        cause = f"{described.name}: its {RECORDED_SCORING} cannot be read: {mlmodel.said(error)}"
+        raise UnusableModelError(cause, mlmodel.AGAIN) from error
+    return Recorded(rows, predictions, versions)

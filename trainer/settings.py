@@ -199,16 +199,22 @@ SWEEP = (
     ),
     *_TABLE, _ESTIMATOR, _SCALING, *_MEASURE, *_WHERE,
 )  # fmt: skip
+_WHICH = Parameter(
+    "model", f"models:/{_MODEL.default}@champion",
+    "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/models, or a folder",
+)  # fmt: skip
+_TRUST = Parameter(
+    "trust", "no", "yes: let MLflow load the model, and run the code that it brings; no: run nothing of it",
+    _one_of(("yes", "no")),
+)  # fmt: skip
 VERIFY = (
-    Parameter(
-        "model", f"models:/{_MODEL.default}@champion",
-        "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/models, or a folder",
-    ),
+    _WHICH,
     Parameter(
         "tolerance", AUTO, "largest relative difference; auto: 1e-9 for linear models, 0 (exact) for trees",
         lambda name, given: None if given == AUTO else number(name, given, low=0),
     ),
     Parameter("record", "no", "yes: log the result as a run of its own; no: only say it", _one_of(("yes", "no"))),
+    _TRUST,
 )  # fmt: skip
 CHAMPION = (
     Parameter("model_name", _MODEL.default, "registered model", model_name),

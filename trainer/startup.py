@@ -11,6 +11,9 @@ import os
 import sys
 from typing import NoReturn
 
+from trainer import signals
+
+signals.tell_instead_of_traceback()
 gc.set_threshold(1_000_000, 50, 50)
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

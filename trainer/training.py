@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import evaluation, pipeline
+from trainer import bootstrap, evaluation, pipeline
 from trainer.loading import Table
 from trainer.settings import Settings
 
@@ -63,5 +63,7 @@ def measure(settings: Settings, fitted: Fitted, table: Table) -> Outcome:
     rows = table.test
     predicted = pipeline.predict(fitted.model, rows.features)
     measured = evaluation.metrics(rows.target, predicted, fitted.baseline)
+    if interval := bootstrap.rmse_interval(rows.target, predicted, rows.groups, settings.seed):
+        measured |= {"rmse_low": interval[0], "rmse_high": interval[1]}
     importance = evaluation.importance(fitted.model, rows.features, rows.target, settings.seed)
     return Outcome(fitted.model, predicted, measured | fitted.metrics | {"rows_test": len(rows.target)}, importance)
