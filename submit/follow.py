@@ -6,10 +6,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 
 from submit import service
 from submit.console import Screen, can_ask, clock, command, prompt
@@ -76,22 +74,6 @@ class Ending:
     detached: bool = False
     log_tail: str = ""
     seconds: float | None = None
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the signals that end a program into `Interrupted` while the block runs."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ def verify(folder: Path, name: str) -> Verified:
     from trainer.model_folder import score_again
 
     try:
-        agreement = score_again(folder / MODELS)
+        agreement = score_again(folder / MODELS, name=f"the model of the job {name}")
     except UserError as error:
         raise VerificationError(f"the downloaded model does not work: {error.cause}", again) from error
     except Exception as error:  # a folder that anybody may have written fails in ways that cannot be foreseen

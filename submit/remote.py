@@ -32,6 +32,7 @@ except ModuleNotFoundError as missing:
 from submit.console import Screen, command
 from trainer.errors import UserError
 from trainer.secrets import redact
+from trainer.signals import heard
 
 DONE, USAGE, DETACHED = 0, 2, 130
 _DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
@@ -182,14 +183,12 @@ def doctor(cluster: str | None, size: str | None, low_priority: bool, serverless
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from submit.follow import interruptible
-
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
         # Lines of a job's log may hold any character; a terminal that cannot show one should not end the program.
         sys.stdout.reconfigure(errors="replace", encoding=None if sys.stdout.isatty() else "utf-8")  # type: ignore[union-attr]
-        with interruptible():
+        with heard():
             return int(cli.main(args=given, prog_name=command(), standalone_mode=False) or 0)
     except UserError as error:
         _explain(error, debug)

@@ -65,7 +65,7 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
         "submit.outputs",
         "submit.project", "submit.rules", "submit.service", "submit.sizes", "submit.submission", "submit.workspace",
         "trainer", "trainer.errors", "trainer.estimators", "trainer.lineage", "trainer.readers", "trainer.secrets",
-        "trainer.settings",
+        "trainer.settings", "trainer.signals",
     }  # fmt: skip
     assert HEAVY & {name.partition(".")[0] for name in modules} == set()
 
@@ -238,9 +238,9 @@ class Terminal:
 
 def test_an_interruption_is_heard_as_soon_as_the_question_is_on_the_screen(tmp_path: Path) -> None:
     asking = (
-        "import os\nfrom submit.console import prompt\nfrom submit.follow import interruptible\n"
+        "import os\nfrom submit.console import prompt\nfrom trainer.signals import heard\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"  # the two ends take turns, as on a busy machine
-        "with interruptible():\n"
+        "with heard():\n"
         "    for number in range(100):\n"
         "        try:\n            prompt(f'question {number}?')\n"
         "        except KeyboardInterrupt:\n            print(f'heard {number}!')\n"

@@ -173,7 +173,7 @@ def test_the_model_must_predict_what_it_predicted(
     difference: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agreement = SimpleNamespace(largest_relative=difference, largest_absolute=difference, exact=not difference, rows=92)
-    monkeypatch.setattr(model_folder, "score_again", lambda _: agreement)
+    monkeypatch.setattr(model_folder, "score_again", Answers(agreement, again=True))
     write(tmp_path, METRIC)
     if passes:
         found = outputs.verify(tmp_path, "train-1")
@@ -185,7 +185,7 @@ def test_the_model_must_predict_what_it_predicted(
 
 def test_what_is_fetched_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agreement = SimpleNamespace(largest_relative=0.0, exact=True, rows=1)
-    monkeypatch.setattr(model_folder, "score_again", lambda _: agreement)
+    monkeypatch.setattr(model_folder, "score_again", Answers(agreement, again=True))
     job = SimpleNamespace(outputs={"default": SimpleNamespace(path="azureml://datastores/other/paths/p/")})
     keys = SimpleNamespace(account_key=None, sas_token="sas")
     datastore = SimpleNamespace(
