@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 # MLproject's entry points that can be sent: one run, or a search.
 MAIN, SWEEP = "main", "sweep"
 # What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
-_TRAINS = ("MLproject", "conda.yml", "train.py", "trainer/*.py")
+_TRAINS = ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/*.py")
 CODE = {MAIN: _TRAINS, SWEEP: (*_TRAINS, "sweep.py")}
 MAX_CODE_BYTES = 5_000_000
 # The parameters that are files

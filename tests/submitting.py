@@ -111,7 +111,7 @@ def tiny(folder: Path, code: int = 4, gate: Path = ROOT) -> Path:
     """Make a project whose script writes ten lines, the second half once a file is there, and exits."""
     for name in ("submit", "trainer", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("MLproject", "conda.yml"):
+    for name in ("MLproject", "conda.yml", "serving.yml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "train.py").write_text(TINY.replace("CODE", str(code)).replace("GATE", repr(str(gate))))
     return folder

@@ -18,7 +18,13 @@ from tests.conftest import ROOT, SECRET, Submitted, Trainer, run_id
 from tests.standin import Request, StandIn, names
 from tests.submitting import Warm, job_name, together
 
-CODE = {"MLproject", "conda.yml", "train.py", *(f"trainer/{path.name}" for path in ROOT.glob("trainer/*.py"))}
+CODE = {
+    "MLproject",
+    "conda.yml",
+    "serving.yml",
+    "train.py",
+    *(f"trainer/{path.name}" for path in ROOT.glob("trainer/*.py")),
+}
 ENVIRONMENT = project.read_environment(project.Project())
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
 

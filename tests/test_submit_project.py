@@ -134,15 +134,15 @@ def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:
     root = tmp_path / "project"
     (root / "trainer" / "__pycache__").mkdir(parents=True)
     (root / "data").mkdir()
-    for name in ("MLproject", "conda.yml", "train.py", "trainer/a.py", ".env", "mlflow.db", "config.json", "data/x.csv",
+    for name in ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py", ".env", "mlflow.db", "config.json", "data/x.csv",
                  "trainer/notes.txt", "trainer/__pycache__/a.pyc", "id_rsa"):  # fmt: skip
         (root / name).write_text(name)
     os.symlink(root / ".env", root / "trainer" / "link.py")
     staged = project.stage(Project(root), MAIN, tmp_path / "staged")
     found = sorted(path.relative_to(staged.folder).as_posix() for path in staged.folder.rglob("*") if path.is_file())
-    assert found == ["MLproject", "conda.yml", "train.py", "trainer/a.py"]
-    assert (staged.files, staged.bytes) == (4, sum(len(name) for name in found))
-    with pytest.raises(UserError, match="the code is 38 bytes; at most 10 bytes are sent"):
+    assert found == ["MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py"]
+    assert (staged.files, staged.bytes) == (5, sum(len(name) for name in found))
+    with pytest.raises(UserError, match="the code is 49 bytes; at most 10 bytes are sent"):
         project.stage(Project(root), MAIN, tmp_path / "again", limit=10)
     with pytest.raises(UserError, match=r"has no sweep\.py"):
         project.stage(Project(root), SWEEP, tmp_path / "third")
