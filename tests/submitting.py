@@ -8,10 +8,12 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -132,11 +134,52 @@ def command(*arguments: object, project: Path = ROOT) -> list[str]:
     return [sys.executable, str(project / "submit" / "remote.py"), *map(str, arguments)]
 
 
+class Running:
+    """A command that runs: what it has said so far, and signals for it."""
+
+    def __init__(self, line: list[str], folder: Path, pid: int, code: Callable[[], int | None]) -> None:
+        self.line, self.folder, self.pid, self._code = line, folder, pid, code
+        self.code: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What it has written to standard output."""
+        return (self.folder / "out").read_text(encoding="utf-8", errors="replace")
+
+    def until(self, pattern: str) -> str:
+        """Wait until it has written something, and return that."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            ended = self._ended()  # before the look, or its last words would be missed
+            if found := re.search(pattern, self.text):
+                return found[0]
+            assert not ended, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+
+    def _ended(self) -> bool:
+        if self.code is None:
+            self.code = self._code()
+        return self.code is not None
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end."""
+        deadline = time.monotonic() + SECONDS
+        while not self._ended():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"{shlex.join(self.line)} goes on after {SECONDS} s: {self.text}")
+            time.sleep(0.01)
+        err = (self.folder / "err").read_text(encoding="utf-8")
+        assert self.code is not None
+        return subprocess.CompletedProcess(self.line, self.code, self.text, err)
+
+
 class Warm:
     """`submit/remote.py`, or another script, in processes that have imported their libraries already.
 
     Most of a short command is imports. One process, with the stand-in's environment, does them once, and each command
-    is a fork of it; what is run is the same file in the same way.
+    is a fork of it, one after the other; what is run is the same file in the same way.
     """
 
     def __init__(self, standin: StandIn, folder: Path) -> None:
@@ -146,71 +189,41 @@ class Warm:
             env=standin.process_environ(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
 
     def __call__(
         self, *arguments: object, cwd: Path, project: Path = ROOT, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `submit/remote.py` to its end."""
-        return self.run(command(*arguments, project=project)[1:], cwd, environ)
+        return self.start(command(*arguments, project=project)[1:], cwd, environ).wait()
 
-    def run(
-        self, line: list[str], cwd: Path, environ: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a script with its arguments to its end."""
+    def start(self, line: list[str], cwd: Path, environ: dict[str, str] | None = None) -> Running:
+        """Start a script with its arguments; it has to end before the next one."""
         self._count += 1
-        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        folder = self._folder / str(self._count)
+        folder.mkdir()
+        out, err = folder / "out", folder / "err"
+        out.touch()
         order = {"line": line, "cwd": str(cwd), "out": str(out), "err": str(err), "environ": environ or {}}
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], SECONDS)[0]:
-            self._process.kill()
-            raise TimeoutError(f"{shlex.join(line)} goes on after {SECONDS} s: {out.read_text()}{err.read_text()}")
-        code = int(self._process.stdout.readline())
-        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
+        return Running(line, folder, self._read(SECONDS), lambda: self._read(0))
+
+    def _read(self, seconds: float) -> Any:
+        """Read a number that the process has printed, None where there is none in time."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        digits = b""
+        while (one := os.read(self._process.stdout.fileno(), 1)) != b"\n":
+            assert one, "the process that runs commands is gone"
+            digits += one
+        return int(digits)
 
     def close(self) -> None:
         """End it."""
         self._process.communicate(timeout=30)
-
-
-class Client:
-    """`submit/remote.py`, running: what it has said so far, and signals for it."""
-
-    def __init__(self, standin: StandIn, *arguments: object, project: Path, said: Path) -> None:
-        self.said = said
-        with said.open("wb") as output:
-            self.process = subprocess.Popen(
-                command(*arguments, project=project),
-                env=standin.process_environ() | {"PYTHONUNBUFFERED": "1"},
-                cwd=said.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def text(self) -> str:
-        """What it has written."""
-        return self.said.read_text(errors="replace")
-
-    def until(self, pattern: str, seconds: float = 240) -> str:
-        """Wait until it has written something, and return that."""
-        deadline = time.monotonic() + seconds
-        while True:
-            ended = self.process.poll() is not None  # before the look, or its last words would be missed
-            if found := re.search(pattern, self.text):
-                return found[0]
-            assert not ended, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
-
-    def wait(self, seconds: float = 240) -> int:
-        """Wait for its end and return the exit code."""
-        return self.process.wait(seconds)
 
 
 def job_name(said: str, kind: str = "train") -> str:

@@ -22,7 +22,7 @@ from submit.workspace import VARIABLES, Workspace
 from tests import standin_http as http
 from tests.conftest import ROOT, Done
 from tests.standin import Fault, StandIn, names
-from tests.submitting import Answers, Client, Warm, command, fake_workspace, job_name, refusal, tiny, without_azure
+from tests.submitting import Answers, Warm, command, fake_workspace, job_name, refusal, tiny, without_azure
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK's own use of marshmallow
 
@@ -283,10 +283,10 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_a_terminal_an_interruption_detaches(
     remote: Warm, standin: StandIn, endless: Path, number: int, tmp_path: Path
 ) -> None:
-    client = Client(standin, "--yes", project=endless, said=tmp_path / "said.txt")
+    client = remote.start(command("--yes", project=endless)[1:], tmp_path)
     client.until(r"\| line 0 of the log")
-    client.process.send_signal(number)
-    assert client.wait() == 130
+    os.kill(client.pid, number)
+    assert client.wait().returncode == 130
     name = job_name(client.text)
     assert client.text.splitlines()[-1] == (
         f"job {name} goes on. To follow it again: python submit/remote.py attach {name}"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests import standin_http as http
-from tests.conftest import ROOT, Submitted
+from tests.conftest import Submitted
 from tests.standin import Fault, StandIn
 from tests.standin.state import holder
-from tests.submitting import Client, Warm, job_name, log_lines, tiny, together
+from tests.submitting import Warm, command, job_name, log_lines, tiny, together
 
 ALL_LINES = [f"line {number} of the log" for number in range(10)]
 
@@ -77,9 +77,9 @@ def test_following_goes_on_and_shows_every_line_once(
     assert done.stderr == ""
 
 
-def test_the_workspace_may_go_away_and_come_back(standin: StandIn, submitted: Submitted, tmp_path: Path) -> None:
+def test_the_workspace_may_go_away_and_come_back(remote: Warm, standin: StandIn, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    client = Client(standin, "--yes", project=tiny(tmp_path / "gated", gate=gate), said=tmp_path / "said.txt")
+    client = remote.start(command("--yes", project=tiny(tmp_path / "gated", gate=gate))[1:], tmp_path)
     client.until(r"\| line 1 of the log")
     standin.stop()
     try:
@@ -87,15 +87,15 @@ def test_the_workspace_may_go_away_and_come_back(standin: StandIn, submitted: Su
     finally:
         standin.start()
     gate.touch()
-    assert client.wait() == 1, client.text
+    assert client.wait().returncode == 1, client.text
     assert log_lines(client.text) == ALL_LINES
 
 
 def test_a_client_that_was_killed_is_replaced_by_attach(remote: Warm, standin: StandIn, tmp_path: Path) -> None:
     gate, before = tmp_path / "gate", len(standin.requests)
-    client = Client(standin, "--yes", project=tiny(tmp_path / "gated", gate=gate), said=tmp_path / "said.txt")
+    client = remote.start(command("--yes", project=tiny(tmp_path / "gated", gate=gate))[1:], tmp_path)
     client.until(r"\| line 0 of the log")
-    client.process.kill()
+    os.kill(client.pid, signal.SIGKILL)
     client.wait()
     name = job_name(client.text)
     assert http.job(standin, name)["status"] == "Running"
@@ -308,17 +308,15 @@ def test_a_cluster_that_somebody_else_is_creating_is_waited_for(
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc")
-def test_a_node_that_is_lost_ends_the_job_and_registers_nothing(
-    standin: StandIn, submitted: Submitted, tmp_path: Path
-) -> None:
+def test_a_node_that_is_lost_ends_the_job_and_registers_nothing(remote: Warm, standin: StandIn, tmp_path: Path) -> None:
     before, model, victim = len(standin.requests), "lost", 1
     options = ("--yes", "--timeout", "15m", *together(tmp_path, model, trees=1_000_000))
-    client = Client(standin, *options, project=ROOT, said=tmp_path / "said.txt")
+    client = remote.start(command(*options)[1:], tmp_path)
     client.until("got rank 0")  # XGBoost says so once both have come: into the fit, which would take hours
     name = job_name(client.text)
     keeper = holder(standin.folder.job(name) / f"keeper-{victim}.lock")
     os.kill(int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text()), signal.SIGKILL)
-    assert client.wait() == 1, client.text
+    assert client.wait().returncode == 1, client.text
     log = f"user_logs/std_log_process_{victim}.txt"
     assert re.search(rf"^failed: .* exited with status code -9\. .*'{log}'", client.text, re.MULTILINE), client.text
     assert f"the last lines of {log}:" in client.text

@@ -134,7 +134,8 @@ def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:
     root = tmp_path / "project"
     (root / "trainer" / "__pycache__").mkdir(parents=True)
     (root / "data").mkdir()
-    for name in ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py", ".env", "mlflow.db", "config.json", "data/x.csv",
+    for name in ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py", ".env", "mlflow.db",
+                 "config.json", "data/x.csv",
                  "trainer/notes.txt", "trainer/__pycache__/a.pyc", "id_rsa"):  # fmt: skip
         (root / name).write_text(name)
     os.symlink(root / ".env", root / "trainer" / "link.py")

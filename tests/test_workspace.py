@@ -21,7 +21,7 @@ def script(remote: Warm, standin: StandIn) -> Script:
     def call(name: str, **parameters: object) -> Done:
         flags = [f"--{key.replace('_', '-')}={value}" for key, value in parameters.items()]
         environ = {"MLFLOW_TRACKING_URI": standin.tracking_uri}
-        done = remote.run([str(ROOT / f"{name}.py"), *flags], ROOT, environ)
+        done = remote.start([str(ROOT / f"{name}.py"), *flags], ROOT, environ).wait()
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call

@@ -1,4 +1,7 @@
-"""Import what a submission needs, once; then run command lines that come as JSON, each in a fork."""
+"""Import what a submission needs, once; then run command lines that come as JSON, each in a fork.
+
+One after the other: for each, a line with its process id, and one with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             run(json.loads(line))
+        print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
