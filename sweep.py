@@ -14,6 +14,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 from collections.abc import Sequence
 
 from trainer import checks, cli, results, search, settings, tracking, training, trials
+from trainer.card import run_name
 from trainer.loading import load
 
 SOURCE = "sweep.py"
@@ -31,13 +32,14 @@ def sweep(given: dict[str, str]) -> int:
     print(f"search      {plan}, as {given['search']} says")
     if others := plan.not_used(given):
         print(f"not used    inputs of {given['search']}, which are for the cluster: {others}")
-    with tracking.start_run(given, SOURCE) as run:
-        tracking.log_file(run, given["search"], "search")
+    with tracking.session(given, SOURCE) as session:
         table = load(plan.trials[0].settings)
+        run = session.open(run_name(plan.trials[0].settings, table.source.name, search=True))
+        tracking.log_file(run, given["search"], "search")
         scores = []
         for trial in plan.trials:
             scores.append(one := trials.score(run, trial, table, SOURCE))
-            folds = one.folds
+            folds = one.folds.metrics
             print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
         best = trials.best(scores, given["search"])
         print(f"best        {best.trial.name}; now on the test rows:")

@@ -13,26 +13,30 @@ from trainer import startup  # isort: skip  # first, to start fast
 from collections.abc import Sequence
 
 from trainer import checks, cli, results, settings, tracking, training
+from trainer.card import run_name
 from trainer.loading import load
-from trainer.settings import Settings
+
+SOURCE = "train.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 where `must` is not met, or 2 for what the user can fix."""
-    return cli.run(__doc__ or "", settings.MAIN, lambda given: train(settings.read(given)), arguments)
+    return cli.run(__doc__ or "", settings.MAIN, train, arguments)
 
 
-def train(given: Settings) -> int:
+def train(given: dict[str, str]) -> int:
     """One training run, from a table to a registered model."""
-    print("parameters ", settings.changes(settings.MAIN, given.given))
-    with tracking.start_run(given.given, "train.py") as run:
-        table = load(given)
-        folds = training.cross_validate(given, table)
-        fitted = training.fit(given, table, folds)
-        outcome = training.measure(given, fitted, table)
-        remarks = checks.examine(given, table, outcome.metrics, outcome.predicted)
-        standing = results.store(run, given, table, outcome, remarks)
-    results.show(run, given, table, outcome, remarks, standing)
+    asked = settings.read(given)
+    print("parameters ", settings.changes(settings.MAIN, given))
+    with tracking.session(given, SOURCE) as session:
+        table = load(asked)
+        run = session.open(run_name(asked, table.source.name))
+        folds = training.cross_validate(asked, table)
+        fitted = training.fit(asked, table, folds)
+        outcome = training.measure(asked, fitted, table)
+        remarks = checks.examine(asked, table, outcome.metrics, outcome.predicted)
+        standing = results.store(run, asked, table, outcome, remarks)
+    results.show(run, asked, table, outcome, remarks, standing)
     return 0
 
 

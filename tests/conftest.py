@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +47,8 @@ class Done:
 @pytest.fixture(scope="session")
 def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an SQLite store once for all workers: making its tables takes longer than a training run."""
-    shared = tmp_path_factory.getbasetemp().parent
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own  # else it would be that of former sessions
     path = shared / "template.db"
     with FileLock(shared / "template.lock"):
         if not path.exists():
@@ -61,6 +64,8 @@ def tracking_uri(template_store: Path, tmp_path: Path) -> str:
     path = tmp_path / "store" / "mlflow.db"
     path.parent.mkdir()
     shutil.copy(template_store, path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update experiments set artifact_location = ?", [str(path.parent / "0")])
     return f"sqlite:///{path}"
 
 

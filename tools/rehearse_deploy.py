@@ -10,7 +10,6 @@ what was predicted on the day of training. Needs uv and a package index. Exit co
 
 import argparse
 import hashlib
-import json
 import os
 import socket
 import subprocess

@@ -26,7 +26,7 @@ MOST_CHARACTERS = 4_000
 # Of a run's name: a column of the runs table.
 MOST_NAME = 100
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>$])")
+_SPECIAL = re.compile(r"([\\`*{}\[\]#|~>$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|!(?=\[))")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
 

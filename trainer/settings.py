@@ -3,18 +3,22 @@
 Standard library only, so that a command line is checked before anything large is imported.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from trainer import estimators
 from trainer.errors import UserError
 from trainer.readers import AUTO, NONE, Reader, choice, integer, names, number, text
+from trainer.secrets import without_secrets
 
 TABLE, ESTIMATOR, MEASURE, WHERE = "the table", "the estimator", "how it is measured", "where it goes"
 
+SHIPPED = "data/diabetes.csv"
 SPLITS = ("stable", "random", "time")
 SCALINGS = ("standard", "none")
 PROMOTIONS = ("earned", "never")
@@ -25,6 +29,7 @@ CV_FOLDS, CV_ROWS = 5, 100_000
 
 # What both MLflow and Azure Machine Learning take for the name of a registered model.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+_VARIABLE = re.compile(r"\$(?P<brace>\{)?(?P<name>[A-Za-z_]\w*)(?(brace)\})")
 _BOUND = re.compile(r"\s*(?P<metric>\w+)\s*(?P<sign>[<>])\s*(?P<value>\S+)\s*")
 
 
@@ -71,6 +76,24 @@ def model_name(name: str, given: str) -> str | None:
     return given
 
 
+def _address(name: str, given: str) -> str:
+    """Read where a table is.
+
+    ``$NAME`` stands for an environment variable, so that a signature need not be in a command line, which `mlflow run`
+    logs as it is. The default is found in any folder: it comes with the project.
+    """
+    if given == SHIPPED and not Path(given).exists():
+        return str(Path(__file__).resolve().parent.parent / given)
+    if (found := _VARIABLE.fullmatch(given)) is None:
+        return text(name, given)
+    if not (value := os.environ.get(found["name"])):
+        raise UserError(
+            f"{name} is {given}, and there is no environment variable {found['name']}",
+            f"export {found['name']}='https://...'",
+        )
+    return value
+
+
 def _none_or_names(name: str, given: str) -> tuple[str, ...]:
     return () if given.casefold() == NONE else names(name, given)
 
@@ -109,6 +132,10 @@ def _bounds(name: str, given: str) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
+def _estimator(name: str, given: str) -> str:
+    return choice(name, given, tuple(estimators.ESTIMATORS))
+
+
 def _one_of(known: tuple[str, ...]) -> Reader:
     return partial(choice, known=known)
 
@@ -128,7 +155,7 @@ _MODEL = Parameter(
 
 _TABLE = (
     Parameter(
-        "data", "data/diabetes.csv", "CSV, Parquet or Arrow IPC: a file, a folder of parts, a URL", text, TABLE
+        "data", SHIPPED, "CSV, Parquet or Arrow IPC: a file, a folder of parts, a URL", _address, TABLE,
     ),
     Parameter("target", "progression", "the numeric column to predict", text, TABLE),
     Parameter(
@@ -153,9 +180,7 @@ _HYPERPARAMETERS = tuple(
         "max_depth": "largest depth of a tree",
     }.items()
 )
-_ESTIMATOR = Parameter(
-    "estimator", "ridge", " | ".join(estimators.ESTIMATORS), _one_of(tuple(estimators.ESTIMATORS)), ESTIMATOR
-)
+_ESTIMATOR = Parameter("estimator", "ridge", " | ".join(estimators.ESTIMATORS), _estimator, ESTIMATOR)
 _SCALING = Parameter(
     "scaling", "standard", f"of numeric features: {' | '.join(SCALINGS)}; trees have no use for it",
     _one_of(SCALINGS), ESTIMATOR,
@@ -235,7 +260,7 @@ HYPERPARAMETERS = tuple(parameter.name for parameter in _HYPERPARAMETERS)
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of a training run, read and checked; `given` holds them as they were spelled.
+    """The parameters of a training run, read and checked; `given` holds them as they were spelled, without secrets.
 
     `hyperparameters` are by the names of the estimator's library; what is left out keeps that library's default.
     `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``.
@@ -284,7 +309,8 @@ def read(given: Mapping[str, str]) -> Settings:
             else f"time={found['time']} is used by split=time alone, and split is {found['split']}",
             "give split=time and time=COLUMN together, or neither",
         )
-    return Settings(**found, hyperparameters=hyperparameters, given=dict(given))
+    recorded = {parameter.name: without_secrets(given[parameter.name]) for parameter in MAIN}
+    return Settings(**found, hyperparameters=hyperparameters, given=recorded)
 
 
 def check_distributed(settings: Settings, world_size: int) -> None:
@@ -306,7 +332,7 @@ def check_distributed(settings: Settings, world_size: int) -> None:
 def changes(parameters: tuple[Parameter, ...], given: Mapping[str, str]) -> str:
     """Say in one line what differs from the defaults."""
     changed = (
-        f"{parameter.name}={given[parameter.name]} (not {parameter.default})"
+        f"{parameter.name}={without_secrets(given[parameter.name])} (not {parameter.default})"
         for parameter in parameters
         if given[parameter.name] != parameter.default
     )

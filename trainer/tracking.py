@@ -95,7 +95,8 @@ class Session:
         """
         import mlflow
 
-        tags = {"mlflow.note.content": description} if description else {}
+        name = redact(name)
+        tags = {"mlflow.note.content": redact(description)} if description else {}
         if self.run is not None:
             rename(self.run, self._name, name, tags)
             return self.run
