@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from submit.screen import Screen, clock, redact, size
 from trainer.git import Git
 
 import train
 from submit import job, service, workspace
 from submit.follow import Log
-from submit.screen import Screen, clock, redact, size
 from tests.conftest import ROOT
 from trainer.errors import UserError
 
