@@ -31,7 +31,12 @@ VERSION = SimpleNamespace(name="m", version="7", tags={"rows": "442", "champion_
 
 
 def sent(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endings: list[Any], create: Any = None, **changed: Any
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    endings: list[Any],
+    create: Any = None,
+    by_identity: bool = False,
+    **changed: Any,
 ) -> tuple[Ending | None, list[dict[str, Any]]]:
     """Send a job to a service whose jobs end as they are told, and return the last ending and the jobs."""
     jobs: list[dict[str, Any]] = []
@@ -49,7 +54,8 @@ def sent(
     )
     (tmp_path / "code").mkdir()
     asked = replace(ASKED, **changed)
-    name, ending = submission._send_until_done(fake_workspace(client), asked, tmp_path / "code", tmp_path)
+    workspace = fake_workspace(client, by_identity=by_identity)
+    name, ending = submission._send_until_done(workspace, asked, tmp_path / "code", tmp_path)
     assert name == jobs[-1]["name"]
     return ending, jobs
 
@@ -74,6 +80,10 @@ def test_nothing_else_is_sent_again(
 ) -> None:
     ending, jobs = sent(monkeypatch, tmp_path, endings, resubmit=resubmit)
     assert (ending, len(jobs)) == (endings[-1], times)
+
+
+def test_a_job_in_a_workspace_by_identity_has_an_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert sent(monkeypatch, tmp_path, [COMPLETED], by_identity=True)[1][0]["identity"] == {"type": "managed"}
 
 
 def test_nobody_waits_for_a_job_that_is_detached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 import warnings
 
 warnings.simplefilter("ignore")
@@ -34,8 +35,11 @@ def run(order: dict[str, object]) -> None:
     code: object = 1
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
     except SystemExit as end:
         code = end.code
+    except BaseException:  # noqa: BLE001  # what a script of its own would do
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
