@@ -187,5 +187,5 @@ def remote(
     warm = Warm(standin_session, said)
     yield warm
     warm.close()
-    for path in said.iterdir():
-        assert not SECRET.search(path.read_text()), path
+    for path in said.rglob("*"):
+        assert path.is_dir() or not SECRET.search(path.read_text(encoding="utf-8")), path
