@@ -1,5 +1,11 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
-.PHONY: train sweep ui verify champion rehearse test lint format lock bench
+.DEFAULT_GOAL := help
+.PHONY: help train sweep ui verify champion predict rehearse test lint check format sync lock bench mutate
+# What cog writes from trainer/settings.py
+COGGED = MLproject submit/job.yml submit/sweep.yml README.md tests/standin/README.md
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
@@ -7,29 +13,45 @@ train: ## one training run with the defaults of MLproject: make train ARGS="-P e
 sweep: ## a search for hyperparameters, as submit/sweep.yml says: make sweep ARGS="-P data=sales.parquet"
 	uv run mlflow run . -e sweep --env-manager local $(ARGS)
 
-ui: ## look at runs and registered models: http://127.0.0.1:5000
-	uv run mlflow ui
+ui: ## look at runs and registered models: http://127.0.0.1:5000/#/experiments/0?workflowType=machine_learning
+	uv run mlflow ui --workers 1 $(ARGS)
 
 verify: ## does the champion still predict what it predicted?: make verify ARGS="-P model=models:/diabetes-progression/1"
 	uv run mlflow run . -e verify --env-manager local $(ARGS)
 
-champion: ## who is champion, since when, with which lineage
+champion: ## who is champion, since when, with which lineage; ARGS="--version 2" promotes by hand
 	uv run python champion.py $(ARGS)
+
+predict: ## score a new table: make predict ARGS="-P data=new.csv -P output=predictions.csv"
+	uv run mlflow run . -e predict --env-manager local $(ARGS)
 
 rehearse: ## a submission to Azure Machine Learning, on this machine, without an account
 	uv run python -m tests.standin -- python submit/remote.py --yes $(ARGS)
 
-test: ## all tests
-	uv run pytest
+test: ## all tests: make test ARGS="-k champion"
+	uv run pytest $(ARGS)
 
-lint: ## what .ci/run checks before it tests
-	uv run ruff format --check . && uv run ruff check . && uv run mypy
+lint: ## format, style, types, imports, dependencies, and whether what is written from the settings is fresh
+	uv run ruff format --check .
+	uv run ruff check .
+	uv run mypy
+	uv run lint-imports
+	uv run deptry .
+	uv run cog -I . --check $(COGGED)
 
-format:
+check: lint test ## all that .ci/run checks
+
+format: ## format, and fix what can be fixed
 	uv run ruff format . && uv run ruff check --fix .
 
+sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and README
+	uv run cog -I . -r $(COGGED)
+
 lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it
-	uv lock && uv run python tools/conda_yml.py
+	uv lock && uv run python tools/conda_yml.py && uv run python tools/serving_yml.py
 
 bench: ## this project and its peers, side by side: make bench ARGS=--quick
 	uv run python -m benchmarks $(ARGS)
+
+mutate: ## does the suite notice small changes of meaning? hours: make mutate ARGS="--only T1"
+	uv run python tools/mutate.py $(ARGS)

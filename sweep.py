@@ -9,119 +9,52 @@ rows; then the best one is trained, measured on the test rows, logged and regist
 space is that of an Azure Machine Learning sweep job, which runs its trials as jobs of a cluster.
 """
 
-import train  # isort: skip  # first, to start fast
+from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
-from math import inf, isfinite
 
-from trainer import command_line, estimators, evaluation, search, table, tracking, workers
-from trainer.errors import UserError
-from trainer.parameters import AUTO
+from trainer import checks, cli, results, search, settings, tracking, training, trials
+from trainer.card import run_name
+from trainer.loading import load
+from trainer.results import Result
 
 SOURCE = "sweep.py"
-PARAMETERS = {
-    "search": ("submit/sweep.yml", "the search space, sampling and number of trials: a sweep job in YAML"),
-    **{name: meant for name, meant in train.PARAMETERS.items() if name not in estimators.HYPERPARAMETER_NAMES},
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 2 for what the user can mend."""
-    return command_line.run(__doc__ or "", PARAMETERS, sweep, arguments)
+    """Run the command line; the exit code is 0, 1 where `must` is not met, or 2 for what the user can fix."""
+    return cli.run(__doc__ or "", settings.SWEEP, sweep, arguments)
 
 
 def sweep(given: dict[str, str]) -> int:
     """One search, from a table to the registered model of its best trial."""
-    if workers.place() is not None:
-        raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
-    space, trials = plan(given)
-    train.echo_changes(given, PARAMETERS)
-    print(f"search      {summary(space, trials)}, as {given['search']} says")
-    others = {name: text for name, text in space.inputs.items() if name != "data" and given.get(name, text) != text}
-    if others:
-        told = ", ".join(f"{name}={text} (here {given[name]})" for name, text in others.items())
-        print(f"not used    inputs of {given['search']}, which are for the cluster: {told}")
-    with tracking.start_run(given, SOURCE) as run:
+    plan = search.plan(given)
+    print("parameters ", settings.changes(settings.SWEEP, given))
+    print(f"search      {plan}, as {given['search']} says")
+    if others := plan.not_used(given):
+        print(f"not used    inputs of {given['search']}, which are for the cluster: {others}")
+    with tracking.session(given, SOURCE) as session:
+        table = load(plan.trials[0].settings)
+        run = session.open(run_name(plan.trials[0].settings, table.source.name, search=True))
         tracking.log_file(run, given["search"], "search")
-        data, training, test = train.prepare(trials[0])
-        folds = [score(run, number, trial, training) for number, trial in enumerate(trials, 1)]
-        scores = [one["cv_rmse_mean"] for one in folds]
-        best = min(range(len(scores)), key=lambda number: scores[number] if isfinite(scores[number]) else inf)
-        if not isfinite(scores[best]):
-            raise UserError("every trial has diverged", f"search smaller values than those of {given['search']}")
-        print(f"best        trial {best + 1}; now on the test rows:")
-        outcome = train.evaluate(trials[best], train.fit(trials[best], training, folds[best]), test)
-        tracking.log(run, tags={"best_trial": str(best + 1)}, metrics={"trials": len(trials)})
-        version, verdict = train.store(run, trials[best], data, outcome)
-    train.report(trials[best], data, outcome, run, version, verdict)
-    return 0
-
-
-def plan(given: dict[str, str]) -> tuple[search.Search, list[train.Settings]]:
-    """Read the search space and check every trial before anything else happens.
-
-    Raises
-    ------
-    UserError
-        The search cannot be done.
-    """
-    space = search.read(given["search"])
-    fixed = read_fixed(given)
-    return space, [read_trial(given["search"], fixed, hyperparameters) for hyperparameters in space.trials()]
-
-
-def summary(space: search.Search, trials: Sequence[train.Settings]) -> str:
-    """Say in a few words what is searched."""
-    left_out = f" of {space.combinations}" if space.n_trials < (space.combinations or 0) else ""
-    return f"{len(trials)}{left_out} trials of {trials[0].chosen.name}: {space}"
-
-
-def read_fixed(given: dict[str, str]) -> dict[str, str]:
-    """Check what all trials have in common, and give it by the names of `train.PARAMETERS`.
-
-    Raises
-    ------
-    UserError
-        A parameter cannot be used, or there is nothing to compare trials by.
-    """
-    defaults = {name: default for name, (default, _) in train.PARAMETERS.items()}
-    fixed = defaults | {name: text for name, text in given.items() if name in defaults}
-    if train.read_settings(fixed).cv == 0:
-        raise _no_folds("cv=0")
-    return fixed
-
-
-def read_trial(path: str, fixed: dict[str, str], hyperparameters: dict[str, str]) -> train.Settings:
-    """Check the hyperparameters of a trial.
-
-    Raises
-    ------
-    UserError
-        The estimator cannot use one of them.
-    """
-    try:
-        return train.read_settings(fixed | hyperparameters)
-    except UserError as error:
-        remedy = f"change search_space in {path} (whole numbers: a choice), or the estimator"
-        raise UserError(f"{path}: {error.cause}", remedy) from error
-
-
-def score(run: tracking.Run, number: int, trial: train.Settings, training: table.Rows) -> dict[str, float]:
-    """Cross-validate the model of a trial, and log it as a child run."""
-    own = {name: trial.given[name] for name in estimators.HYPERPARAMETER_NAMES if trial.given[name] != AUTO}
-    with tracking.child_run(run, f"trial {number}", own, SOURCE) as child:
-        metrics = train.cross_validate(trial, training)
-        if not metrics:
-            raise _no_folds(f"cv=auto makes none of {len(training.target)} rows")
-        tracking.log(child, metrics=metrics)
-    shown = " ".join(f"{name}={text}" for name, text in own.items())
-    print(f"trial {number:<5} cv rmse {metrics['cv_rmse_mean']:.4f} +- {metrics['cv_rmse_std']:.4f}  {shown}")
-    return metrics
-
-
-def _no_folds(why: str) -> UserError:
-    return UserError(f"trials are compared by cross-validation, and {why}", f"give cv={evaluation.CV_FOLDS}, say")
+        scores = []
+        for trial in plan.trials:
+            scores.append(one := trials.score(run, trial, table, SOURCE))
+            folds = one.folds.metrics
+            print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
+        best = trials.best(scores, given["search"])
+        print(f"best        {best.trial.name}; now on the test rows:")
+        chosen = best.trial.settings
+        outcome = training.measure(chosen, training.fit(chosen, table, best.folds), table)
+        number = best.trial.name.rpartition(" ")[2]
+        tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
+        remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
+        remarks += checks.search_edge(plan.search, best.trial.params)
+        result = Result(chosen, table, outcome, remarks)
+        standing = results.store(session, run, result)
+    results.show(run, result, standing)
+    return 1 if standing.unmet else 0
 
 
 if __name__ == "__main__":
-    train.leave(main())
+    startup.leave(main())

@@ -5,7 +5,8 @@
     python verify.py --model outputs/my-job/models
 
 The rows that were recorded with the model are scored again, here and now. Exit code 0: the same; 1: they differ, or
-the model cannot be used here; 2: there is nothing to compare.
+the model cannot be used here; 2: there is nothing to compare. Nothing that came with the model is run, unless
+`--trust yes` says so.
 """
 
 import logging
@@ -15,43 +16,40 @@ from collections.abc import Sequence
 from importlib import metadata
 from platform import python_version
 
-from trainer import command_line, registry, tracking, verification
-from trainer.parameters import AUTO, choice, number
+from trainer import cli, model_folder, registry, settings, tracking
+from trainer.errors import UnusableModelError
+from trainer.estimators import ESTIMATORS
 
-PARAMETERS = {
-    "model": ("models:/diabetes-progression@champion", "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/..., a folder"),
-    "tolerance": (AUTO, "largest relative difference; auto: 1e-9 for linear models, 0 (exact) for trees"),
-    "record": ("no", "yes: log the result as a run of its own; no: only say it"),
-}
-
-LINEAR = ("ridge", "elasticnet")
 LINEAR_TOLERANCE = 1e-9
 WORST_ROWS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; see the exit codes above."""
-    return command_line.run(__doc__ or "", PARAMETERS, verify, arguments)
+    return cli.run(__doc__ or "", settings.VERIFY, verify, arguments)
 
 
 def verify(given: dict[str, str]) -> int:
     """Score the recorded rows of a model again, and tell how far the answers are from those of the day of training."""
-    _silence_what_is_said_better_below()
-    record = choice("record", given["record"], ("yes", "no")) == "yes"
-    tolerance = None if given["tolerance"] == AUTO else number("tolerance", given["tolerance"], low=0)
+    read = settings.values(settings.VERIFY, given)
+    tolerance, trust = read["tolerance"], read["trust"] == "yes"
+    _silence_what_is_said_better_below(trust)
+    changed: dict[str, tuple[str, str]] = {}
     with registry.fetched(given["model"]) as folder:
-        changed = changed_versions(verification.read_recorded(folder)["versions"])
-        if tolerance is None:
-            tolerance = LINEAR_TOLERANCE if verification.estimator(folder) in LINEAR else 0.0
         try:
-            agreement = verification.score_again(folder)
-        except verification.UnusableError as error:
-            print(f"{given['model']}: {error}", file=sys.stderr)
-            _explain(given["model"], changed)
+            changed = changed_versions(model_folder.read_recorded(folder, trust, given["model"]).versions)
+            agreement = model_folder.score_again(folder, trust, given["model"])
+        except UnusableModelError as error:
+            print(error, file=sys.stderr)
+            if changed:
+                _explain(given["model"], changed)
             return 1
+        if tolerance is None:
+            estimator = ESTIMATORS.get(model_folder.estimator(folder))
+            tolerance = LINEAR_TOLERANCE if estimator and estimator.is_linear else 0.0
     agrees = agreement.largest_relative <= tolerance
     _report(given["model"], agreement, agrees, tolerance, changed)
-    if record:
+    if read["record"] == "yes":
         _record(given, agreement, agrees)
     return 0 if agrees else 1
 
@@ -67,16 +65,17 @@ def changed_versions(recorded: dict[str, str]) -> dict[str, tuple[str, str]]:
     return {name: (then, present[name]) for name, then in recorded.items() if present[name] != then}
 
 
-def _silence_what_is_said_better_below() -> None:
-    import mlflow  # noqa: F401 - it sets the levels of its loggers on import
+def _silence_what_is_said_better_below(trust: bool) -> None:
+    if trust:
+        import mlflow  # noqa: F401 - it sets the levels of its loggers on import
 
-    for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        for name in ("mlflow.utils.requirements_utils", "mlflow.pyfunc"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Trying to unpickle estimator")
 
 
 def _report(
-    model: str, agreement: verification.Agreement, agrees: bool, tolerance: float, changed: dict[str, tuple[str, str]]
+    model: str, agreement: model_folder.Agreement, agrees: bool, tolerance: float, changed: dict[str, tuple[str, str]]
 ) -> None:
     environment = "the same environment"
     if changed:
@@ -94,7 +93,7 @@ def _report(
         print(f"differing, without effect: {', '.join(listed)}")
 
 
-def _show_worst(agreement: verification.Agreement) -> None:
+def _show_worst(agreement: model_folder.Agreement) -> None:
     print(f"{'row':>5} {'recorded':>24} {'now':>24} {'relative':>10}")
     for row in (-agreement.relative).argsort(kind="stable")[:WORST_ROWS]:
         then, now = agreement.recorded[row], agreement.predicted[row]
@@ -111,7 +110,7 @@ def _explain(model: str, changed: dict[str, tuple[str, str]]) -> None:
     print(f"in the recorded environment: mlflow models predict --env-manager uv -m {model} -i rows.csv -t csv")
 
 
-def _record(given: dict[str, str], agreement: verification.Agreement, agrees: bool) -> None:
+def _record(given: dict[str, str], agreement: model_folder.Agreement, agrees: bool) -> None:
     with tracking.start_run(given, source="verify.py") as run:
         tracking.log(
             run,

@@ -26,12 +26,12 @@ TRIALS = 20
 
 
 def python(*words: object, **environment: object) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Give a command of this Python, with its environment variables."""
+    """Return a command of this Python, with its environment variables."""
     return (sys.executable, *map(str, words)), tuple((name, str(text)) for name, text in environment.items())
 
 
 def train(**parameters: object) -> tuple[object, ...]:
-    """Give the words of train.py; each run registers a model of its own, so that no champion is compared with."""
+    """Return the words of train.py; each run registers a model of its own, so that no champion is compared with."""
     given = {"model_name": f"bench-{measure.FRESH}"} | parameters
     return (ROOT / "train.py", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items()))
 
@@ -125,7 +125,7 @@ def _measured(cases: list[Case], folder: Path, quick: bool) -> dict[Case, measur
                 if repetition < case.repetitions:
                     print(f"... {case.group}: {case.name}", file=sys.stderr, flush=True)
                     costs[case].append(measure.run(case, folder, environment))
-        measured |= {case: measure.middle(of) for case, of in costs.items()}
+        measured |= {case: measure.median_of(of) for case, of in costs.items()}
     return measured
 
 

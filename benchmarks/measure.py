@@ -118,8 +118,8 @@ def run(case: Case, folder: Path, environment: Mapping[str, str]) -> Cost:
     )
 
 
-def middle(costs: Sequence[Cost]) -> Cost:
-    """Give the medians of several runs of one case."""
+def median_of(costs: Sequence[Cost]) -> Cost:
+    """Return the medians of several runs of one case."""
     return Cost(
         cpu=median(cost.cpu for cost in costs),
         wall=median(cost.wall for cost in costs),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from trainer.git import Git, ask_git
 
 from submit.screen import size
 from submit.workspace import HERE, Workspace
 from trainer.errors import UserError, nearest
-from trainer.git import Git, ask_git
 
 ROOT = HERE.parent
 JOB_YML = HERE / "job.yml"

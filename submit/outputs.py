@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from trainer.verification import Agreement, UnusableError, score_again
+
 from submit.follow import no_such_job
 from submit.screen import size
 from submit.workspace import Workspace
 from trainer.errors import UserError
-from trainer.verification import Agreement, UnusableError, score_again
 
 MODELS = "models"
 METRIC = "metric.json"

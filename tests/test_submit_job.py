@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from trainer.git import Git
 
 import train
 from submit import job, service, workspace
@@ -16,7 +17,6 @@ from submit.follow import Log
 from submit.screen import Screen, clock, redact, size
 from tests.conftest import ROOT
 from trainer.errors import UserError
-from trainer.git import Git
 
 MAIN = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["main"]
 JOB = yaml.safe_load((ROOT / "submit" / "job.yml").read_text())

@@ -1,10 +1,7 @@
 """A search: its trials, its best one, and what is wrong with a search space."""
 
 import math
-import os
-import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -12,27 +9,18 @@ import pytest
 import yaml
 
 import sweep
-import train
-from tests.conftest import ROOT, Done, Trainer, run_id
+from tests.conftest import ROOT, Trainer, run_id, script
 from trainer import search
 
 JOB = yaml.safe_load((ROOT / "submit" / "sweep.yml").read_text())
 ALPHA = {"alpha": {"type": "choice", "values": [1]}}
-Searcher = Callable[..., Done]
+Searcher = Trainer
 
 
 @pytest.fixture
-def searches(trains: Trainer, capsys: pytest.CaptureFixture[str]) -> Searcher:
-    """Give sweep.py's command line as a function, in the store of `trains`."""
-
-    def call(**parameters: object) -> Done:
-        capsys.readouterr()
-        code = sweep.main([f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()])
-        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
-    return call
+def searches(store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Searcher:
+    """Return sweep.py's command line as a function."""
+    return script(sweep.main, capsys)
 
 
 def written(path: Path, space: object, **changed: object) -> Path:
@@ -189,13 +177,13 @@ def test_a_trial_that_fails_fails_the_search_and_registers_nothing(
         ({1: {"type": "choice", "values": [1]}}, {}, "searches 1"),
         ({}, {}, "has nothing in its search_space"),
         (None, {}, "has no search_space"),
-        (ALPHA, {"type": "command"}, "is no sweep job"),
-        (ALPHA, {"sampling_algorithm": "bayesian"}, "samples by 'bayesian', which is not done here"),
+        (ALPHA, {"type": "command"}, "is not a sweep job"),
+        (ALPHA, {"sampling_algorithm": "bayesian"}, "samples by 'bayesian', which is not supported"),
         (JOB["search_space"], {"sampling_algorithm": "grid"}, "asks for a grid of a distribution"),
         (ALPHA, {"objective": {"goal": "minimize", "primary_metric": "rmse"}}, "compared by cross-validation"),
         (ALPHA, {"objective": {"goal": "maximize", "primary_metric": "cv_rmse_mean"}}, "compared by cross-validation"),
-        (ALPHA, {"limits": {}}, "max_total_trials should be a whole number from 1 to 1000, and is ''"),
-        (ALPHA, {"limits": {"max_total_trials": 0}}, "max_total_trials should be a whole number"),
+        (ALPHA, {"limits": {}}, "max_total_trials should be an integer from 1 to 1000, and is ''"),
+        (ALPHA, {"limits": {"max_total_trials": 0}}, "max_total_trials should be an integer"),
         (ALPHA, {"sampling_algorithm": {"type": "random", "seed": "x"}}, "the seed of sampling_algorithm should be"),
     ],
 )
@@ -214,13 +202,13 @@ def test_what_is_wrong_with_a_search_is_told_before_a_run_begins(
 def test_a_file_that_is_no_search(searches: Searcher, tmp_path: Path) -> None:
     assert "cannot read away.yml: No such file" in searches(search="away.yml").err
     (tmp_path / "broken.yml").write_text("type: sweep\nsearch_space: [")
-    assert "broken.yml is no YAML in line 2" in searches(search=tmp_path / "broken.yml").err
+    assert "broken.yml is not a YAML file in line 2" in searches(search=tmp_path / "broken.yml").err
     (tmp_path / "date.yml").write_text("type: sweep\nsearch_space: {alpha: {type: choice, values: [2026-13-45]}}")
-    assert "date.yml is no YAML" in searches(search=tmp_path / "date.yml").err
+    assert "date.yml is not a YAML file" in searches(search=tmp_path / "date.yml").err
     (tmp_path / "deep.yml").write_text("[" * 5_000)
-    assert "deep.yml is no YAML" in searches(search=tmp_path / "deep.yml").err
+    assert "deep.yml is not a YAML file" in searches(search=tmp_path / "deep.yml").err
     (tmp_path / "list.yml").write_text("- 1")
-    assert "list.yml is no sweep job" in searches(search=tmp_path / "list.yml").err
+    assert "list.yml is not a sweep job" in searches(search=tmp_path / "list.yml").err
 
 
 def test_there_must_be_something_to_compare_by(searches: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,22 +219,6 @@ def test_there_must_be_something_to_compare_by(searches: Searcher, monkeypatch: 
     for name, value in {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
     assert "a search runs in one process" in searches().err
-
-
-def test_sweep_yml_has_the_parameters_and_defaults_of_train() -> None:
-    words = shlex.split(JOB["trial"]["command"])
-    passed = dict(zip(words[2::2], words[3::2], strict=True))
-    named = {name: value for name, value in passed.items() if "{{" in value}
-    assert named == {
-        **{f"--{name.replace('_', '-')}": f"${{{{inputs.{name}}}}}" for name in JOB["inputs"]},
-        **{f"--{name.replace('_', '-')}": f"${{{{search_space.{name}}}}}" for name in JOB["search_space"]},
-    }
-    assert passed.keys() - named.keys() == {"--model-name"}
-    inputs = {name: value for name, value in JOB["inputs"].items() if name != "data"}
-    assert inputs == {name: train.PARAMETERS[name][0] for name in inputs}
-    left = train.PARAMETERS.keys() - JOB["inputs"].keys() - set(search.NAMES.split(", "))
-    assert left == {"model_name", "promote"}
-    assert sweep.PARAMETERS["search"][0] == "submit/sweep.yml"
 
 
 def test_a_search_says_what_it_searches() -> None:

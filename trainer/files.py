@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from trainer.errors import UserError
+from trainer.secrets import without_secrets
 
 # What pandas.read_csv takes for a missing value, so that a notebook and this project agree.
 MISSING = [
@@ -132,10 +133,10 @@ def describe(location: Location) -> Source:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
             size += stream.tell()
     if location.parts == (location.path,):
-        return Source(location.data, digests[0], size)
+        return Source(without_secrets(location.data), digests[0], size)
     names = [PurePosixPath(part).relative_to(location.path).as_posix() for part in location.parts]
     listing = json.dumps(list(zip(names, digests, strict=True)))
-    return Source(location.data, hashlib.sha256(listing.encode()).hexdigest(), size)
+    return Source(without_secrets(location.data), hashlib.sha256(listing.encode()).hexdigest(), size)
 
 
 def no_rows(data: str) -> UserError:

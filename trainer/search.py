@@ -9,16 +9,18 @@ from typing import Any
 
 import yaml
 
-from trainer import estimators
+from trainer import settings
 from trainer.errors import UserError, nearest
-from trainer.parameters import whole_number
+from trainer.readers import AUTO, integer
+from trainer.settings import HYPERPARAMETERS
+from trainer.trials import Trial, check
 
 # What trials are compared by: never by the test rows, which are to say afterwards how good the chosen one is.
 OBJECTIVE = {"goal": "minimize", "primary_metric": "cv_rmse_mean"}
 SAMPLINGS = ("random", "grid")
 DISTRIBUTIONS = ("choice", "uniform", "loguniform")
 MOST_TRIALS = 1_000
-NAMES = ", ".join(estimators.HYPERPARAMETER_NAMES)
+NAMES = ", ".join(HYPERPARAMETERS)
 # Of a number that is drawn: it is used as it is spelled.
 DIGITS = 6
 
@@ -72,6 +74,46 @@ class Search:
         return str(value) if isinstance(self.space[name], list) else f"{value:.{DIGITS}g}"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A search, and its trials, all of them checked."""
+
+    search: Search
+    trials: list[Trial]
+
+    def __str__(self) -> str:
+        combinations = self.search.combinations or 0
+        left_out = f" of {combinations}" if self.search.n_trials < combinations else ""
+        return f"{len(self.trials)}{left_out} trials of {self.trials[0].settings.estimator}: {self.search}"
+
+    def not_used(self, given: Mapping[str, str]) -> str:
+        """Say which inputs of the file say otherwise than the parameters; they are for the cluster."""
+        inputs = self.search.inputs.items()
+        others = {name: text for name, text in inputs if name != "data" and given.get(name, text) != text}
+        return ", ".join(f"{name}={text} (here {given[name]})" for name, text in others.items())
+
+
+def plan(given: Mapping[str, str]) -> Plan:
+    """Read the search space and check every trial before anything else happens."""
+    found = read(given["search"])
+    common = settings.defaults()
+    common |= {name: text for name, text in given.items() if name in common}
+    drawn = [_trial(given["search"], number, common, values) for number, values in enumerate(found.trials(), 1)]
+    check(drawn)
+    return Plan(found, drawn)
+
+
+def _trial(path: str, number: int, common: dict[str, str], hyperparameters: dict[str, str]) -> Trial:
+    settings.read(common)  # what is wrong with the parameters is not the search's fault
+    try:
+        read_settings = settings.read(common | hyperparameters)
+    except UserError as error:
+        remedy = f"change search_space in {path} (integers: a choice), or the estimator"
+        raise UserError(f"{path}: {error.cause}", remedy) from error
+    differs = {name: text for name, text in hyperparameters.items() if text != AUTO}
+    return Trial(f"trial {number}", read_settings, differs)
+
+
 def read(path: str) -> Search:
     """Read the search space, the sampling and the limits of a sweep job.
 
@@ -80,10 +122,6 @@ def read(path: str) -> Search:
     path : str
         YAML; https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-sweep says what it holds.
 
-    Raises
-    ------
-    UserError
-        It is no sweep job, or asks for what only the service can do.
     """
     document = _document(path)
     space = {name: _distribution(path, name, spec) for name, spec in _mapping(path, document, "search_space").items()}
@@ -93,7 +131,7 @@ def read(path: str) -> Search:
     algorithm = given if isinstance(given, dict) else {"type": given}
     sampling = str(algorithm.get("type", "random")).lower()
     if sampling not in SAMPLINGS:
-        raise _wrong(path, f"samples by {sampling!r}, which is not done here", f"give {' or '.join(SAMPLINGS)}")
+        raise _wrong(path, f"samples by {sampling!r}, which is not supported", f"give {' or '.join(SAMPLINGS)}")
     if sampling == "grid" and not _all_choices(space):
         raise _wrong(
             path, "asks for a grid of a distribution", "give each hyperparameter a choice, or sample at random"
@@ -108,9 +146,9 @@ def read(path: str) -> Search:
     limits = _mapping(path, document, "limits")
     there = f"give one in {path}"
     most = str(limits.get("max_total_trials", ""))
-    n_trials = whole_number("max_total_trials", most, low=1, high=MOST_TRIALS, remedy=there)
+    n_trials = integer("max_total_trials", most, low=1, high=MOST_TRIALS, remedy=there)
     own_seed = str(algorithm.get("seed", 0))
-    seed = whole_number("the seed of sampling_algorithm", own_seed, low=0, high=2**32 - 1, remedy=there)
+    seed = integer("the seed of sampling_algorithm", own_seed, low=0, high=2**32 - 1, remedy=there)
     inputs = document.get("inputs")
     passed = {str(name): str(value) for name, value in inputs.items()} if isinstance(inputs, dict) else {}
     return Search(space, sampling, seed, n_trials, passed)
@@ -124,9 +162,11 @@ def _document(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
-        raise _wrong(path, f"is no YAML{line}", "mend it, or begin with a copy of submit/sweep.yml") from error
+        raise _wrong(
+            path, f"is not a YAML file{line}", "correct it, or begin with a copy of submit/sweep.yml"
+        ) from error
     if not isinstance(document, dict) or document.get("type") != "sweep":
-        raise _wrong(path, "is no sweep job", "begin with a copy of submit/sweep.yml")
+        raise _wrong(path, "is not a sweep job", "begin with a copy of submit/sweep.yml")
     return document
 
 
@@ -142,12 +182,12 @@ def _all_choices(space: Mapping[str, Any]) -> bool:
 
 
 def _distribution(path: str, name: str, spec: Any) -> Any:
-    known = estimators.HYPERPARAMETER_NAMES
+    known = HYPERPARAMETERS
     if name not in known:
         raise _wrong(path, f"searches {name!r}{nearest(str(name), known)}", f"search one of {NAMES}")
     kind = spec.get("type") if isinstance(spec, dict) else None
     if kind not in DISTRIBUTIONS:
-        raise _wrong(path, f"draws {name} by {kind!r}, which is not done here", f"give type: {'|'.join(DISTRIBUTIONS)}")
+        raise _wrong(path, f"draws {name} by {kind!r}, which is not supported", f"give type: {'|'.join(DISTRIBUTIONS)}")
     if kind == "choice":
         values = spec.get("values")
         if not isinstance(values, list) or not values:

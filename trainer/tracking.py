@@ -1,321 +1,360 @@
-"""Everything that is said to an MLflow tracking server."""
+"""Everything that is said to an MLflow tracking server about a run."""
 
-import json
 import logging
 import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from trainer.errors import UserError
-from trainer.git import Git, ask_git
+from trainer import continued, processes, signals, store
+from trainer.causes import DEFAULT_STORE, command, is_default
+from trainer.continued import LIMITS, WORKSPACE_LIMITS
+from trainer.errors import Interrupted, UserError
+from trainer.logged_models import LoggedModel, logged_model
+from trainer.processes import ERROR
+from trainer.recording import (
+    Run,
+    describe,
+    is_workspace,
+    log,
+    log_curves,
+    log_dataset,
+    log_file,
+    log_folder,
+    optional,
+    patiently,
+    said_to_server,
+    server,
+    where_to_look,
+)
+from trainer.secrets import holds_secret, redact, without_secrets
+from trainer.store import check as check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+    from mlflow.entities import Run as Found
 
-    from trainer.files import Source
+__all__ = [
+    "LoggedModel",
+    "Run",
+    "Session",
+    "check_reachable",
+    "child_run",
+    "describe",
+    "log",
+    "log_curves",
+    "log_dataset",
+    "log_file",
+    "log_folder",
+    "logged_model",
+    "note_failure",
+    "optional",
+    "patiently",
+    "said_to_server",
+    "session",
+    "start_run",
+    "where_to_look",
+]
 
 # What a child run has from its parent: who has started it, and how.
 INHERITED = ("mlflow.user", "mlflow.source.type", "mlflow.source.git.commit")
 # The experiment that `mlflow run` uses where none is named; a workspace has it only once it is asked for.
 DEFAULT_EXPERIMENT = "Default"
-REACHABLE_SECONDS = 5
-DEFAULT_STORE = "sqlite:///mlflow.db"
-
+# The whole value of a parameter whose param is quoted or cut off; where a tag is too short for it, an artifact.
+WHOLE, WHOLE_FILE = "param.", "parameters.json"
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Run:
-    """An active MLflow run.
+@dataclass
+class Session:
+    """What a script says to a tracking server, from the first look to the end of its run; made by `session`.
 
     Attributes
     ----------
-    id : str
-    experiment_id : str
-    artifact_uri : str
-    tags : mapping of str to str
-        Those that it was opened with.
+    source : str
+        The script.
+    given : dict of str to str
+        Its parameters as they may be recorded: addresses without their secrets.
     client : MlflowClient
+    experiment : Experiment or None
+        Where a new run goes; None where it does not exist yet, or a run is continued.
+    run : Run or None
+        None until there is one.
     """
 
-    id: str
-    experiment_id: str
-    artifact_uri: str
-    tags: Mapping[str, str]
+    source: str
+    given: dict[str, str]
     client: "MlflowClient"
+    experiment: "Experiment | None" = None
+    run: Run | None = None
+    _name: str = field(default="", repr=False)
+    _kept: bool = field(default=False, repr=False)
+
+    def open(self, name: str, description: str = "") -> Run:
+        """Open a run of this name, or give it to the run that is continued, unless a person has named that one.
+
+        Raises
+        ------
+        UserError
+            The tracking server refused.
+        """
+        import mlflow
+
+        name = redact(name)
+        tags = {"mlflow.note.content": redact(description)} if description else {}
+        if self.run is not None:
+            rename(self.run, self._name, name, tags)
+            return self.run
+        with said_to_server("open a run"):
+            if self.experiment is None:
+                self.experiment = _create_experiment(self.client)
+            active = patiently(
+                lambda: mlflow.start_run(
+                    experiment_id=self.experiment.experiment_id if self.experiment else None,
+                    run_name=name,
+                    tags={**tags, "mlflow.source.name": self.source} | processes.tags(),
+                )
+            )
+            self.run = _run(active, self.client)
+        _log_params(self.run, self.given, {})
+        return self.run
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """End the run FINISHED at the end of the block; where that is done, no later error fails it any more."""
+        yield
+        _finish()
+        self._kept = True
+
+
+def _finish() -> None:
+    import mlflow
+
+    with said_to_server("end a run"):
+        patiently(lambda: mlflow.end_run("FINISHED"))
 
 
 @contextmanager
-def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
-    """Open a run, or continue the one that `mlflow run` or Azure Machine Learning has opened.
+def session(given: Mapping[str, str], source: str) -> Iterator[Session]:
+    """Reach the server and prepare its store; continue the run that the environment names, or open one when asked.
 
-    It ends FINISHED, or FAILED where the block raises, SystemExit and KeyboardInterrupt included.
+    Where `mlflow run` or Azure Machine Learning has opened a run, that one is continued at once. Else nothing is
+    opened before `Session.open`, so that a mistake leaves no run behind. A run ends FINISHED, or FAILED with the tag
+    ``error`` where the block raises, SystemExit and KeyboardInterrupt included.
 
     Parameters
     ----------
-    params : mapping of str to str
-        Logged in this spelling, except where the run has them already.
+    given : mapping of str to str
+        The parameters, as they were spelled.
     source : str
         The script, for the run's tag ``mlflow.source.name``.
 
     Raises
     ------
     UserError
-        The tracking server cannot be reached, or refuses.
+        The tracking server cannot be reached, or refuses, or the run that is named has been used.
     """
     import mlflow
 
-    check_reachable(mlflow.get_tracking_uri())
-    with said_to_server("open a run"):
-        given = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
-        if not any(os.environ.get(name) for name in given):
-            mlflow.set_experiment(DEFAULT_EXPERIMENT)
-        active = mlflow.start_run()
-    with _ending(mlflow.end_run):
-        info, known = active.info, active.data.params
-        for name in params.keys() & known.keys():
-            if params[name] != known[name]:
-                raise UserError(
-                    f"run {info.run_id} already has {name}={known[name]}, and is given {name}={params[name]}",
-                    "unset MLFLOW_RUN_ID to train in a run of its own",
-                )
-        client = mlflow.MlflowClient()
-        run = Run(info.run_id, info.experiment_id, info.artifact_uri, active.data.tags, client)
-        log(
-            run,
-            params={name: text for name, text in params.items() if name not in known},
-            tags={"mlflow.source.name": source} if _is_local(active.data.tags) else {},
-        )
-        yield run
+    uri = mlflow.get_tracking_uri()
+    if is_default(uri):
+        # Spelled in full, MLflow makes a folder of the same name beside this one where its name has a blank: a%20b.
+        os.environ["MLFLOW_TRACKING_URI"] = uri = DEFAULT_STORE
+    store.check(uri, make=True)
+    if (registry := mlflow.get_registry_uri()) != uri:
+        store.check(registry, make=True)
+    with said_to_server("begin"):
+        begun = Session(source, {name: without_secrets(text) for name, text in given.items()}, mlflow.MlflowClient())
+    with _ending(begun):
+        if run_id := _given_run():
+            _continue(begun, run_id, given)
+        else:
+            begun.experiment = _find_experiment(begun.client)
+            if begun.experiment is not None:
+                store.check_artifacts(begun.experiment.artifact_location)
+                processes.close_abandoned(begun.client, begun.experiment.experiment_id)
+        yield begun
+
+
+@contextmanager
+def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
+    """Open a run at once, or continue the one that the environment names."""
+    with session(params, source) as begun:
+        yield begun.open(Path(source).stem)
 
 
 @contextmanager
 def child_run(parent: Run, name: str, params: Mapping[str, str], source: str) -> Iterator[Run]:
-    """Open a run below another one; it ends as `start_run` ends one.
+    """Open a run below another one; it ends as that of a `session` does."""
+    import mlflow
 
-    Parameters
-    ----------
-    parent : Run
-    name : str
-    params : mapping of str to str
-    source : str
-        As for `start_run`.
+    inherited = {key: text for key, text in parent.tags.items() if key in INHERITED}
+    begun = Session(source, {key: without_secrets(text) for key, text in params.items()}, parent.client)
+    with _ending(begun):
+        with said_to_server("open a run"):
+            active = patiently(
+                lambda: mlflow.start_run(
+                    experiment_id=parent.experiment_id,
+                    run_name=name,
+                    nested=True,
+                    parent_run_id=parent.id,
+                    tags=inherited | {"mlflow.source.name": source} | processes.tags(),
+                )
+            )
+            begun.run = _run(active, parent.client)
+        _log_params(begun.run, begun.given, {})
+        yield begun.run
 
-    Raises
-    ------
-    UserError
-        The tracking server refused.
-    """
-    client = parent.client
-    tags = {key: text for key, text in parent.tags.items() if key in INHERITED}
-    tags |= {"mlflow.parentRunId": parent.id, "mlflow.source.name": source}
-    with said_to_server("open a run"):
-        info = client.create_run(parent.experiment_id, tags=tags, run_name=name).info
-    child = Run(info.run_id, info.experiment_id, info.artifact_uri, tags, client)
-    with _ending(lambda status: client.set_terminated(child.id, status)):
-        log(child, params=params)
-        yield child
+
+# -- a run that was opened by somebody else ----------------------------------------------------------
+
+
+def _given_run() -> str:
+    return os.environ.get("MLFLOW_RUN_ID") or os.environ.get("AZUREML_RUN_ID") or ""
+
+
+def _continue(begun: Session, run_id: str, given: Mapping[str, str]) -> None:
+    import mlflow
+
+    with said_to_server("continue a run"):
+        found = patiently(lambda: begun.client.get_run(run_id))
+        continued.refuse_used(found, begun.given, given)
+        active = patiently(lambda: mlflow.start_run(run_id=run_id))
+        os.environ.pop("MLFLOW_RUN_ID", None)  # a child run would take it for its own
+        begun.run = _run(active, begun.client)
+        begun._name = found.info.run_name or ""
+    source = {"mlflow.source.name": begun.source} if continued.is_local(found.data.tags) else {}
+    log(begun.run, tags=source | processes.tags())
+    _log_params(begun.run, begun.given, found.data.params)
+    for name, text in given.items():
+        if holds_secret(text) and name in found.data.params and holds_secret(found.data.params[name]):
+            _logger.warning(
+                "! the address in %s holds a secret, and it was logged to run %s before %s began: "
+                "withdraw that secret, or remove the run (%s gc)",
+                *(name, run_id, begun.source, command("mlflow")),
+            )
+    store.check_artifacts(begun.run.artifact_uri)
+
+
+def rename(run: Run, present: str, name: str, tags: Mapping[str, str]) -> None:
+    """Give a run a name that says what it is, where its present one was drawn by lot."""
+    if continued.is_random(present):
+        optional("rename a run", lambda: run.client.update_run(run.id, name=name))
+    if tags:
+        log(run, tags=tags)
+
+
+# -- the experiment ----------------------------------------------------------------------------------
+
+
+def _find_experiment(client: "MlflowClient") -> "Experiment | None":
+    """Find the experiment that a new run goes to; None where its name is new."""
+    name, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{what}") for what in ("NAME", "ID"))
+    with said_to_server("find the experiment"):
+        found: Experiment | None
+        if number and not name:
+            found = patiently(lambda: client.get_experiment(number))
+        else:
+            found = patiently(lambda: client.get_experiment_by_name(name or DEFAULT_EXPERIMENT))
+    if found is not None and found.lifecycle_stage == "deleted":
+        restore = f"{command('mlflow')} experiments restore -x {found.experiment_id}"
+        raise UserError(
+            f"the experiment {found.name!r} of MLflow at {server()} is deleted",
+            f"{restore}  # or: export MLFLOW_EXPERIMENT_NAME=another",
+        )
+    return found
+
+
+def _create_experiment(client: "MlflowClient") -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException:
+        if (found := client.get_experiment_by_name(name)) is None:
+            raise
+        return found  # another run has created it in between
+
+
+def _run(active: "Found", client: "MlflowClient") -> Run:
+    info = active.info
+    return Run(info.run_id, info.experiment_id, info.artifact_uri or "", active.data.tags, client)
+
+
+def _log_params(run: Run, given: Mapping[str, str], known: Mapping[str, str]) -> None:
+    """Log the params that a run does not have yet; what it cannot hold whole is in a tag, or in an artifact."""
+    of_param, of_tag = WORKSPACE_LIMITS if is_workspace() else LIMITS
+    params = {name: text[:of_param] for name, text in given.items() if name not in known}
+    whole = {name: text for name, text in given.items() if {**known, **params}[name] != text}
+    tags = {f"{WHOLE}{name}": text for name, text in whole.items() if len(text) <= of_tag}
+    if params or tags:
+        log(run, params=params, tags=tags)
+    if len(tags) < len(whole):
+        with said_to_server("store the parameters", any_error=True):
+            run.client.log_dict(run.id, dict(given), WHOLE_FILE)
+
+
+# -- how it ends -------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _ending(end: Callable[[str], None]) -> Iterator[None]:
-    """End a run FINISHED, or FAILED where the block raises."""
+def _ending(begun: Session) -> Iterator[None]:
+    """End the run of a session FINISHED, or FAILED with the reason where the block raises."""
     try:
-        yield
-    except BaseException:
-        with suppress(UserError), said_to_server("end a run"):  # that the server is away came second
-            end("FAILED")
+        try:
+            yield
+        except BaseException as error:
+            if begun.run is not None and not begun._kept:
+                _fail(begun.run, error)
+            raise
+        if begun.run is not None and not begun._kept:
+            _finish()
+    except KeyboardInterrupt as error:
+        if begun.run is not None and not getattr(error, "__notes__", ()):
+            error.add_note(_truth(begun.run))
         raise
-    with said_to_server("end a run"):
-        end("FINISHED")
 
 
-def log(
-    run: Run,
-    params: Mapping[str, str] | None = None,
-    metrics: Mapping[str, float] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Log params, metrics and tags in one request.
-
-    Raises
-    ------
-    UserError
-        The tracking server refused.
-    """
-    from time import time
-
-    from mlflow.entities import Metric, Param, RunTag
-
-    now = int(time() * 1000)
-    with said_to_server("log params, metrics and tags"):
-        run.client.log_batch(
-            run.id,
-            metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
-            params=[
-                Param(name, text)  # type: ignore[no-untyped-call]
-                for name, text in (params or {}).items()
-            ],
-            tags=[
-                RunTag(name, text)  # type: ignore[no-untyped-call]
-                for name, text in (tags or {}).items()
-            ],
-        )
-
-
-def log_dataset(run: Run, source: "Source", n_rows: int, n_columns: int) -> None:
-    """Log the table as the run's input, where the server knows inputs (a workspace may not).
-
-    mlflow's own `from_pandas` hashes the whole table once more; the digest is known already.
-    """
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.exceptions import MlflowException
-
-    dataset = Dataset(
-        name=source.name,
-        digest=source.sha256[:32],
-        source_type="local" if "://" not in source.uri else "http",
-        source=json.dumps({"uri": source.uri}),
-        profile=json.dumps({"num_rows": n_rows, "num_elements": n_rows * n_columns}),
-    )
-    try:
-        run.client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-    except MlflowException as error:
-        if error.error_code not in ("ENDPOINT_NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED"):
-            raise
-        _logger.info("this server does not know run inputs; the data's tags say the same")
-
-
-def log_folder(run: Run, folder: Path) -> None:
-    """Log all files of a folder, at the paths that they have in it.
-
-    Raises
-    ------
-    UserError
-        The artifact store refused, or is full.
-    """
-    with said_to_server("store the artifacts", any_error=True):
-        run.client.log_artifacts(run.id, str(folder))
-
-
-def log_file(run: Run, path: str, folder: str) -> None:
-    """Log one file, into a folder of the artifacts.
-
-    Raises
-    ------
-    UserError
-        The artifact store refused, or is full.
-    """
-    with said_to_server("store the artifacts", any_error=True):
-        run.client.log_artifact(run.id, path, folder)
-
-
-def _is_local(tags: Mapping[str, str]) -> bool:
-    """Whether the source that mlflow noted is a path of this machine, which says nothing on another."""
-    source = tags.get("mlflow.source.name", "")
-    return source.startswith("file:") or Path(source.partition("#")[0]).is_absolute()
-
-
-def git_state(run: Run) -> Git:
-    """Ask git for the state of the code; where the code came without its repository, the submitting side.
-
-    That one says so in the environment (GIT_COMMIT, GIT_DIRTY) or, where it is `mlflow run` or Azure
-    Machine Learning, in the run's tag ``mlflow.source.git.commit``.
-    """
-    here = Path(__file__).resolve()
-    if found := ask_git(here.parent.parent, f"{here.parent.name}/{here.name}"):
-        return found
-    commit = os.environ.get("GIT_COMMIT") or run.tags.get("mlflow.source.git.commit", "unknown")
-    return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
-
-
-def where_to_look(run: Run) -> str:
-    """Say how a person gets to see a run: an address, or the command that serves one."""
+def _fail(run: Run, error: BaseException) -> None:
+    """End a run FAILED, and say why in a tag; that the server is away comes second."""
     import mlflow
 
-    uri = mlflow.get_tracking_uri()
-    page = f"/#/experiments/{run.experiment_id}/runs/{run.id}"
-    if urlsplit(uri).scheme in ("http", "https"):
-        return _without_secrets(uri).rstrip("/") + page
-    if urlsplit(uri).scheme == "azureml":
-        return (
-            f"https://ml.azure.com/runs/{run.id}?wsid=/subscriptions/{uri.partition('/subscriptions/')[2].rstrip('?')}"
-        )
-    shown = _without_secrets(uri)
-    store = "" if shown == DEFAULT_STORE else f" --backend-store-uri {shown}"
-    return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
+    with suppress(UserError, Interrupted), signals.hurried(error):
+        with suppress(UserError):
+            log(run, tags={ERROR: reason(error)})
+        with said_to_server("end a run"):
+            mlflow.end_run("FAILED")
+            run.client.set_terminated(run.id, "FAILED")  # also where its end had just been said
 
 
-@contextmanager
-def said_to_server(what: str, remedy: str = "", any_error: bool = False) -> Iterator[None]:
-    """Turn the errors of a tracking server or model registry into one line that names it.
+def reason(error: BaseException) -> str:
+    """Say in one line, without secrets, why a run has failed."""
+    if isinstance(error, UserError):
+        return redact(error.cause)[:500]
+    if isinstance(error, Interrupted):
+        return f"stopped by {error}"
+    return redact(f"{type(error).__name__}: {error}".partition("\n")[0])[:500]
 
-    Parameters
-    ----------
-    what : str
-        What was asked of it, as in "could not `what`".
-    remedy : str
-        What to do about it, where that is not the address, the access or the space.
-    any_error : bool
-        Whether every exception is the server's: the drivers of artifact stores have exceptions of their own.
-    """
-    import mlflow
-    import requests
-    from mlflow.exceptions import MlflowException
 
-    theirs = (MlflowException, requests.RequestException, OSError)
+def _truth(run: Run) -> str:
+    """Ask what has become of a run, for a person who has stopped it."""
     try:
-        yield
-    except Exception as error:
-        if not any_error and not isinstance(error, theirs):
-            raise
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        server = _without_secrets(mlflow.get_tracking_uri())
-        raise UserError(
-            f"MLflow at {server} could not {what}: {cause}",
-            remedy or "check MLFLOW_TRACKING_URI, your access to it, and its free space",
-        ) from error
+        with signals.hurried(Interrupted(2)), said_to_server("look a run up"):
+            status = run.client.get_run(run.id).info.status
+            versions = run.client.search_model_versions(f"run_id='{run.id}'")
+    except (UserError, Interrupted) as error:
+        return f"run {run.id} may be left RUNNING, since {reason(error)}"
+    kept = ", ".join(f"version {version.version} of {version.name} is registered and stays" for version in versions)
+    return f"run {run.id} is {status}; {kept or 'nothing was registered'}"
 
 
-def check_reachable(uri: str) -> None:
-    """Fail within seconds where mlflow itself would try again for minutes.
+def note_failure(error: BaseException) -> None:
+    """Say in the run that the environment names why it fails, where no session has come to continue it."""
+    if run_id := _given_run():
+        import mlflow
 
-    Raises
-    ------
-    UserError
-        There is no server, or no database, at this address.
-    """
-    import requests
-
-    parts = urlsplit(uri)
-    try:
-        if parts.scheme in ("http", "https"):
-            requests.get(uri, timeout=REACHABLE_SECONDS, stream=True).close()
-        elif parts.scheme == "sqlite":
-            path = Path(unquote(uri.removeprefix("sqlite:///")))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sqlite3.connect(path).close()
-            if not os.access(path, os.W_OK):
-                raise PermissionError(f"{path.name} is read-only")
-    except (requests.RequestException, sqlite3.Error, OSError) as error:
-        reason = "it did not answer" if isinstance(error, requests.RequestException) else str(error)
-        raise UserError(
-            f"the MLflow tracking server at {_without_secrets(uri)} cannot be reached: {reason}",
-            "start it, or set MLFLOW_TRACKING_URI to another; unset, the runs go to ./mlflow.db",
-        ) from error
-
-
-def _without_secrets(uri: str) -> str:
-    """Leave out what may be secret of a URI: user, password and query; and where this folder is."""
-    if uri == f"sqlite:///{Path('mlflow.db').resolve()}":
-        return DEFAULT_STORE
-    if uri.startswith("azureml:"):
-        return f"the Azure Machine Learning workspace {uri.rstrip('?').rpartition('/workspaces/')[2]}"
-    scheme, separator, rest = uri.partition("?")[0].rpartition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+        optional("tag a run", lambda: mlflow.MlflowClient().set_tag(run_id, ERROR, reason(error)))

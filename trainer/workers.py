@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from trainer import files, stream, table
 from trainer.errors import UserError
-from trainer.parameters import whole_number
+from trainer.readers import integer as whole_number
 
 # How long a process waits for the others: to come, and, once they are there, to say something. Nodes start minutes
 # apart, and shares are read at different speeds. A process that ends is noticed at once, by its closed sockets.

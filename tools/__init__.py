@@ -1,0 +1,1 @@
+"""What `make lock` and `make sync` run."""

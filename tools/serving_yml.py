@@ -1,0 +1,81 @@
+"""Write serving.yml from uv.lock: what a prediction passes through, pinned.
+
+The group ``serve`` of pyproject.toml is resolved together with the server that Azure Machine Learning adds to an
+online deployment. That server, and what only it and MLflow need, are left out here: the service has its own
+versions of them. Run it as ``make lock``; ``--check`` only tells whether the file is as it would be written.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MLFLOW = "mlflow-skinny"
+SERVER = ("azureml-inference-server-http", "azureml-ai-monitoring", MLFLOW)
+XGBOOST = ("xgboost", "xgboost-cpu")
+DATES = ("skrub",)
+
+TEMPLATE = """\
+# Written from uv.lock by `make lock`; do not edit: change the group `serve` of pyproject.toml, and run it again.
+# What a prediction passes through: each model carries `always`, and the other parts that it needs.
+python: "{python}"
+"""
+
+
+def serving_yml() -> str:
+    """Render serving.yml for the lock file as it is, without the network.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        uv cannot read the lock file.
+    """
+    always = _exported(SERVER, XGBOOST, DATES)
+    parts = {
+        "always": sorted([*always, *(one for one in _exported() if one.startswith(f"{MLFLOW}=="))]),
+        "xgboost": _without(_exported(SERVER, DATES), always),
+        "dates": _without(_exported(SERVER, XGBOOST), always),
+    }
+    text = TEMPLATE.format(python=(ROOT / ".python-version").read_text().strip())
+    for name, pins in parts.items():
+        text += f"{name}:\n" + "".join(f"  - {pin}\n" for pin in pins)
+    return text
+
+
+def _exported(*left_out: tuple[str, ...]) -> list[str]:
+    """List the pins of the group, without some packages and what only they need."""
+    command = [
+        "uv",
+        "export",
+        "--frozen",
+        "--only-group",
+        "serve",
+        "--no-hashes",
+        "--no-annotate",
+        "--no-header",
+        "--quiet",
+    ]
+    for package in (one for group in left_out for one in group):
+        command += ["--prune", package]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def _without(pins: list[str], others: list[str]) -> list[str]:
+    return [pin for pin in pins if pin not in others]
+
+
+def main() -> int:
+    """Write the file, or check it."""
+    path, written = ROOT / "serving.yml", serving_yml()
+    if "--check" in sys.argv[1:]:
+        if path.read_text() != written:
+            print("serving.yml and uv.lock disagree: run `make lock`", file=sys.stderr)
+            return 1
+    else:
+        path.write_text(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
