@@ -12,7 +12,7 @@ from tests.standin import identity, names
 from tests.standin.control import ok
 from tests.standin.errors import ServiceError
 from tests.standin.state import Document
-from tests.standin.wire import ASSUMED, DESCRIBED, RECORDED, Call, Route
+from tests.standin.wire import ACCOUNT, ASSUMED, DESCRIBED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
@@ -202,7 +202,7 @@ ROUTES = [
     Route("GET", "/metadata/endpoints", "2019-05-01", get_metadata, "open", DESCRIBED),
     Route("GET", "/discovery/workspaces/{id}", "", discover, "open", _SDK),
     Route("GET", f"{_H}/runs/{{run}}", "v1.0", get_run, _DATA, ASSUMED),
-    Route("GET", f"{_H}/runs/{{run}}/details", "v1.0", get_details, _DATA, RECORDED),
+    Route("GET", f"{_H}/runs/{{run}}/details", "v1.0", get_details, _DATA, ACCOUNT),
     Route("GET", f"{_H}/runs/{{run}}/children", "v1.0", get_children, _DATA, _SDK),
     Route("POST", f"{_H}/rundata", "v1.0", get_rundata, _DATA, _SDK),
     *(

@@ -50,9 +50,10 @@ def main() -> None:
     uri = f"sqlite:///{options.store}"
     os.environ |= {"_MLFLOW_SERVER_FILE_STORE": uri, "_MLFLOW_SERVER_REGISTRY_STORE": uri}
     os.environ |= {"_MLFLOW_SERVER_ARTIFACT_ROOT": ARTIFACTS}
-    from mlflow.server import app
+    from mlflow.server import app, handlers
     from werkzeug.serving import make_server
 
+    handlers._get_tracking_store()  # a store that cannot be opened is told now, not at the first request
     make_server("127.0.0.1", options.port, app, threaded=True).serve_forever()
 
 
