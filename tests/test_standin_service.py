@@ -120,8 +120,12 @@ def test_long_operations_are_hurried_unless_that_is_switched_off(standin: StandI
 
 
 def test_a_job_that_the_sdk_cannot_read_is_in_the_list(standin: StandIn) -> None:
-    rows = http.call(standin, "GET", "/jobs").json()["value"]
-    assert rows[-1]["properties"]["jobType"] == "Labeling"
+    def last() -> str:
+        return str(http.call(standin, "GET", "/jobs").json()["value"][-1]["properties"]["jobType"])
+
+    assert last() == "AutoML"
+    standin.inject(Fault("labeling-job"))
+    assert last() == "Labeling"
 
 
 @pytest.mark.parametrize(

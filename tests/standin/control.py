@@ -131,13 +131,24 @@ async def list_secrets(service: Service, call: Call) -> web.Response:
     return ok({"secretsType": "AccountKey", "key": service.storage.account_key})
 
 
-def _another_kind() -> Document:
-    """Return a labeling job of long ago, as a shared workspace has them; azure-ai-ml cannot read it."""
-    name = "labels-of-2021"
-    properties = {"jobType": "Labeling", "displayName": name, "experimentName": "labels", "status": "Completed"}
-    kind = f"{names.PROVIDER}/workspaces/jobs"
+def _another_kind(kind: str) -> Document:
+    """Return a job of long ago that is not of the kinds that run here, as a shared workspace has them.
+
+    An AutoML job of a task that today's azure-ai-ml does not know comes out of its list as None; a labeling job ends
+    the list with an exception.
+    """
+    name = f"{kind.lower()}-of-2021"
+    properties = {"jobType": kind, "displayName": name, "experimentName": "old", "status": "Completed"}
+    properties |= {"tags": {}, "properties": {}, "services": {}, "outputs": {}}
+    details = {"taskType": "OldTask", "trainingData": {"jobInputType": "mltable", "uri": "azureml:t:1"}}
     created = {**system_data(), "createdAt": "2021-05-04T08:00:00.000000+00:00"}
-    return {"id": arm_id("jobs", name), "name": name, "type": kind, "properties": properties, "systemData": created}
+    return {
+        "id": arm_id("jobs", name),
+        "name": name,
+        "type": f"{names.PROVIDER}/workspaces/jobs",
+        "properties": properties | ({"taskDetails": details} if kind == "AutoML" else {}),
+        "systemData": created,
+    }
 
 
 async def list_jobs(service: Service, call: Call) -> web.Response:
@@ -149,7 +160,9 @@ async def list_jobs(service: Service, call: Call) -> web.Response:
         if not body.get("parent") and (archived == "All" or bool(body.get("archived")) == (archived == "ArchivedOnly"))
     ]
     if archived != "ArchivedOnly":
-        rows.append(_another_kind())
+        rows.append(_another_kind("AutoML"))
+        if service.faults.present("labeling-job"):
+            rows.append(_another_kind("Labeling"))
     start, page = int(call.query.get("$skip", 0)), 50
     answer: dict[str, Any] = {"value": rows[start : start + page]}
     if len(rows) > start + page:

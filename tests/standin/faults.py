@@ -33,6 +33,7 @@ WORKSPACE_KINDS = {
     "quota-keys": "rows of the quota are named by the size's family key, not by the long name",
     "no-retry-after": "long operations carry no retry-after-ms: a client waits its 30 s, as with the real service",
     "account-key": "listSecrets gives the account's key instead of a signature",
+    "labeling-job": "the list of jobs has a labeling job, with which azure-ai-ml ends the list by an exception",
     "no-keys": "an identity-based workspace: its datastores have no keys, blobs are read with tokens",
 }
 BLOB_KINDS = {
