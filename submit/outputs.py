@@ -333,7 +333,7 @@ def register(workspace: Workspace, metric: Metric) -> "ModelVersion":
         tags = registry.version_tags(metric.rmse, metric.rows, metric.document, params)
     except KeyError as error:
         raise VerificationError(f"{METRIC} does not say {error}", "register it in the studio") from error
-    with registry.registered(run, metric.model, MODELS, tags) as version:
+    with registry.registered(run, metric.model, f"{info.artifact_uri}/{MODELS}", tags, None) as version:
         # The rows to compare it on are not here; a later version will meet the same champion.
         sentence = f"version {version} was registered after its run and not compared with the champion"
         registry.conclude(client, metric.model, version, sentence)

@@ -61,8 +61,6 @@ def test_environment_and_job(steps: Steps) -> None:
     log = steps["stream"]["log"]
     assert "Streaming user_logs/std_log.txt" in log
     assert "rest [] files ['extra.txt', 'report.py', 'train.py']" in log, "an empty literal is no argument"
-        "an empty literal is no argument; only code is there"
-    )
     assert f"done {name}" in log
     assert log.count(f"done {name}") == 1
     assert steps["ended"] == {"status": "Completed", "outputs": ["default", "model"]}

@@ -5,9 +5,9 @@
     uv run python tools/kill_walk.py --only SIGKILL,refused --from 100
 
 A better model is registered in a store that has a champion, and on its way it is killed (SIGKILL), asked to end
-(SIGTERM, SIGINT, SIGHUP; twice: SIGTERM twice), or refused a statement (refused). Whatever happens: no version belongs to a failed run once
-the next run has come by, no alias points to a version that is gone, the champion is the former one or the new one and whole, and the next
-run works. Signals are sent to the process itself while the statement is being sent, and by another thread a moment later.
+(SIGTERM, SIGINT, SIGHUP; `twice`: SIGTERM twice; `thread`: SIGTERM a moment later, from another thread), or refused a
+statement (`refused`). Whatever happens: no version belongs to a failed run once the next run has come by, no alias
+points to a version that is gone, the champion is the former one or the new one and whole, and the next run works.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def look(uri: str) -> dict[str, Any]:
 
     client = mlflow.MlflowClient(uri)
     versions = {
-        str(one.version): [client.get_run(one.run_id).info.status, one.tags.get("champion_verdict", "")]
+        str(one.version): [client.get_run(str(one.run_id)).info.status, one.tags.get("champion_verdict", "")]
         for one in client.search_model_versions(f"name='{NAME}'")
     }
     aliases = client.get_registered_model(NAME).aliases

@@ -138,7 +138,7 @@ def _another_kind(kind: str) -> Document:
     the list with an exception.
     """
     name = f"{kind.lower()}-of-2021"
-    properties = {"jobType": kind, "displayName": name, "experimentName": "old", "status": "Completed"}
+    properties: Document = {"jobType": kind, "displayName": name, "experimentName": "old", "status": "Completed"}
     properties |= {"tags": {}, "properties": {}, "services": {}, "outputs": {}}
     details = {"taskType": "OldTask", "trainingData": {"jobInputType": "mltable", "uri": "azureml:t:1"}}
     created = {**system_data(), "createdAt": "2021-05-04T08:00:00.000000+00:00"}
