@@ -122,6 +122,7 @@ def run_id(done: Done) -> str:
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give a file's tests to one worker, and all that use the workspace to one: there is one workspace in a run.
 
