@@ -133,6 +133,7 @@ def test_a_split_by_time_is_comparable_where_the_champion_has_seen_no_test_row()
     assert incomparable(timed | newer, timed | newer | {"test_fraction": "0.3"}, KINDS, KINDS) == ""
     assert "it has trained on rows up to 2024-06-01" in incomparable(timed | older, timed | newer, KINDS, KINDS)
     assert "a time that is not known" in incomparable(timed | newer, timed, KINDS, KINDS)
+    assert incomparable(timed | {"time_cut": "10.0"}, timed | {"time_cut": "9.5"}, KINDS, KINDS) == ""
     assert "its time is week" in incomparable(timed | newer, timed | older | {"time": "week"}, KINDS, KINDS)
 
 

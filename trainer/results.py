@@ -66,6 +66,8 @@ def _register(
     settings, name = result.settings, str(result.settings.model_name)
     registry.close_abandoned(run, name)
     tags = registry.version_tags(result.outcome.metrics["rmse"], result.table.n_rows, traced.source, settings.given)
+    if result.table.time_cut:
+        tags |= {"time": str(settings.time), "time_cut": result.table.time_cut}
     source = model.source or f"{run.artifact_uri}/{report.MODELS}"
     with registry.registered(run, name, source, tags, model.id) as version, session.finishing():
         challenger = comparison.Challenger(
