@@ -4,18 +4,22 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import yaml
+from mlflow import MlflowClient
 from xgboost import XGBRegressor
 
 from trainer import model_folder, pipeline, profile, settings
+from trainer.columns import Kind
 from trainer.estimators import ESTIMATORS
 from trainer.table import Column
 
 ROWS = 120
 BOOSTER = "booster"
+KEY, INTERVAL = ("patient",), {"confidence": 0.9, "half_width": 2.5}
 
 
 def table(*names: str) -> tuple[pd.DataFrame, tuple[Column, ...]]:
@@ -37,17 +41,15 @@ def table(*names: str) -> tuple[pd.DataFrame, tuple[Column, ...]]:
             "since": pd.Series(days).where(~gaps),
         }
     )
-    columns = tuple(
-        Column(name, kind, int(frame[name].isna().sum()))
-        for name, kind in {
-            "size": "number",
-            "visits": "integer",
-            "smoker": "boolean",
-            "city": "text",
-            "street": "text",
-            "since": "datetime",
-        }.items()
-    )
+    kinds: dict[str, Kind] = {
+        "size": "number",
+        "visits": "integer",
+        "smoker": "boolean",
+        "city": "text",
+        "street": "text",
+        "since": "datetime",
+    }
+    columns = tuple(Column(name, kind, int(frame[name].isna().sum())) for name, kind in kinds.items())
     chosen = names or tuple(frame.columns)
     return frame[list(chosen)], tuple(column for column in columns if column.name in chosen)
 
@@ -74,8 +76,21 @@ def saved(
     made = booster(*names) if estimator == BOOSTER else fitted(estimator, *names, **parameters)
     model, frame, columns = made
     facts = {"estimator": estimator, "target": "y", "run_id": "0" * 32}
-    model_folder.save(path, model, frame, columns, versions or {}, facts, profile.take(columns, frame, "y"))
+    model_folder.save(
+        path, model, frame, columns, versions or {}, facts, profile.take(columns, frame, "y", KEY, INTERVAL)
+    )
     return path
+
+
+def register(client: MlflowClient, folder: Path) -> tuple[str, str]:
+    """Log a model folder and register it as the champion of a name of its own; return the name and the run."""
+    name = f"model-{uuid4().hex}"
+    run = client.create_run("0").info
+    client.log_artifacts(run.run_id, str(folder), "models")
+    client.create_registered_model(name)
+    version = client.create_model_version(name, f"{run.artifact_uri}/models", run_id=run.run_id).version
+    client.set_registered_model_alias(name, "champion", version)
+    return name, run.run_id
 
 
 def read_mlmodel(folder: Path) -> dict[str, Any]:

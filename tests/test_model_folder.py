@@ -9,12 +9,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from mlflow.pyfunc import scoring_server
 
 from tests import models
-from tests.conftest import ROOT
-from tools.serving_yml import serving_yml
 from trainer import model_folder
 
 
@@ -98,36 +95,6 @@ def test_the_input_example_is_decimals_and_text_and_can_be_scored(folder: Path, 
     assert example["columns"] == list(models.table()[0].columns)
     assert {type(value) for row in example["data"] for value in row[:3]} <= {float, type(None)}
     assert np.isfinite(model.predict(model.input_example)).all()
-
-
-def test_the_environment_serves_and_the_one_of_training_is_beside_it(folder: Path) -> None:
-    pins = yaml.safe_load((folder / "conda.yaml").read_text())["dependencies"][-1]["pip"]
-    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
-    assert set(pins) == {*parts["always"], *parts["dates"]}
-    assert (folder / "requirements.txt").read_text().splitlines() == pins
-    assert yaml.safe_load((folder / "training.yaml").read_text()) == yaml.safe_load((ROOT / "conda.yml").read_text())
-
-
-def test_serving_yml_is_what_the_lock_says_together_with_the_services_server() -> None:
-    assert (ROOT / "serving.yml").read_text() == serving_yml(), "run `make lock`"
-
-
-def test_what_predictions_depend_on_is_served_as_it_was_trained() -> None:
-    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
-    served = {pin for name in ("always", "xgboost", "dates") for pin in parts[name]}
-    trained = set(yaml.safe_load((ROOT / "conda.yml").read_text())["dependencies"][-1]["pip"])
-    assert served <= trained
-    named = {pin.split("==")[0] for pin in served}
-    assert {"mlflow-skinny", "scikit-learn", "numpy", "pandas", "scipy", "skops", "joblib", "threadpoolctl"} <= named
-    assert not named & {"flask", "pydantic", "opentelemetry-api", "azureml-inference-server-http", "mlflow"}
-
-
-@pytest.mark.parametrize("which", ["xgboost", models.BOOSTER])
-def test_xgboost_is_served_where_it_is_used(which: str, tmp_path: Path) -> None:
-    folder = models.saved(tmp_path / "m", which, "size")
-    pins = [pin.split("=")[0] for pin in (folder / "requirements.txt").read_text().splitlines()]
-    assert {pin for pin in pins if pin.startswith("xgboost")} == {"xgboost", "xgboost-cpu"}
-    assert "skrub" not in pins
 
 
 def test_only_skops_reads_it(folder: Path) -> None:

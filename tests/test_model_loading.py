@@ -327,6 +327,92 @@ def test_a_forged_tree_is_not_followed(
         model_folder.load(forged)
 
 
+def forge(folder: Path, edit: Callable[[Any], None]) -> None:
+    """Change the fitted pipeline of a folder in skops' format."""
+    own = skops.io.load(folder / "model.skops", trusted=list(_untrusted(folder)))
+    edit(own)
+    dump(folder, own)
+
+
+def a_category_beyond_the_bits(own: Any) -> None:
+    mapper = own.steps[-1][1]._bin_mapper
+    feature = int(np.flatnonzero(mapper.is_categorical_)[0])
+    mapper.bin_thresholds_[feature] = np.array([0.0, 1e6])
+
+
+def fewer_sets_than_splits(own: Any) -> None:
+    for iteration in own.steps[-1][1]._predictors:
+        for predictor in iteration:
+            predictor.raw_left_cat_bitsets = np.zeros((0, 8), dtype=np.uint32)
+            predictor.nodes["is_categorical"][0] = 1
+            predictor.nodes["feature_idx"][0] = 0
+
+
+def another_number_of_features(own: Any) -> None:
+    mapper = own.steps[-1][1]._bin_mapper
+    mapper.is_categorical_ = np.zeros(1, dtype=np.uint8)
+
+
+def another_last_step(own: Any) -> None:
+    own.steps.append(("predictor", own.steps[-1][1]))
+
+
+def a_pipeline_in_a_pipeline(own: Any) -> None:
+    own.steps[-1] = ("estimator", make_pipeline(own.steps[-1][1]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (a_category_beyond_the_bits, r"a tree names category 1000000\.0 of 256"),
+        (fewer_sets_than_splits, "a tree names set of categories 0 of 0"),
+        (another_number_of_features, "its trees are for another number of features than it takes"),
+        (another_last_step, "it is made of ColumnTransformer and Hist.* and Hist"),
+        (a_pipeline_in_a_pipeline, "it is made of ColumnTransformer and Pipeline"),
+    ],
+)
+def test_a_forged_boosting_does_not_predict(
+    edit: Callable[[Any], None], expected: str, folder: Callable[[str], Path]
+) -> None:
+    forged = folder("hist_gradient_boosting_of_every_kind")
+    forge(forged, edit)
+    with pytest.raises(UnusableModelError, match=expected):
+        model_folder.load(forged)
+
+
+@pytest.mark.parametrize("stand_in", ["NdArrayNode", "CachedNode"])
+def test_a_booster_in_a_pipeline_is_checked_however_its_content_is_stored(
+    stand_in: str, folder: Callable[[str], Path]
+) -> None:
+    def disguise(node: Any) -> None:
+        if isinstance(node, list):
+            for one in node:
+                disguise(one)
+        elif isinstance(node, dict):
+            if node.get("__class__") == "Booster":
+                node["content"]["content"]["handle"]["__loader__"] = stand_in
+            for one in node.values():
+                disguise(one)
+
+    forged = folder("xgboost_of_every_kind")
+    rewrite_skops(forged, disguise)
+    with pytest.raises(UnusableModelError, match=f"a booster whose content is of {stand_in}"):
+        model_folder.load(forged)
+
+
+def test_a_forged_booster_in_a_pipeline_does_not_reach_xgboost(folder: Callable[[str], Path]) -> None:
+    forged = folder("xgboost_of_every_kind")
+    path = forged / "model.skops"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content[:-40] if name.endswith(".bin") else content)
+    models.write_mlmodel(forged, models.read_mlmodel(forged))
+    with pytest.raises(UnusableModelError, match=r"model\.skops was not written by sklearn: it ends too early"):
+        model_folder.load(forged)
+
+
 def test_a_forest_may_not_look_at_more_features_than_it_is_given(folder: Callable[[str], Path]) -> None:
     forged = folder("random_forest_of_every_kind")
     own = skops.io.load(forged / "model.skops", trusted=list(_untrusted(forged)))

@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from shutil import copytree
 from typing import Any
-from uuid import uuid4
 
 import mlflow
 import numpy as np
@@ -39,13 +38,7 @@ def folder(original: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def registered(store: mlflow.MlflowClient, original: Path) -> tuple[str, str]:
     """A model in the registry, with a name of its own; and its run."""
-    name = f"verified-{uuid4().hex}"
-    run = store.create_run("0").info
-    store.log_artifacts(run.run_id, str(original), "models")
-    store.create_registered_model(name)
-    version = store.create_model_version(name, f"{run.artifact_uri}/models", run_id=run.run_id).version
-    store.set_registered_model_alias(name, "champion", version)
-    return name, run.run_id
+    return models.register(store, original)
 
 
 Verifies = Callable[..., Done]

@@ -215,7 +215,7 @@ def incomparable(
         return f"its feature {changed[0]} is {its_kinds[changed[0]]}, and here it is {kinds[changed[0]]}"
     if challenger["split"] == "time":
         its, own = champion.get("time_cut", ""), challenger.get("time_cut", "")
-        return "" if its and its <= own else f"it has trained on rows up to {its or 'a time that is not known'}"
+        return "" if its and _is_before(its, own) else f"it has trained on rows up to {its or 'a time that is not known'}"
     extra = sorted(kinds.keys() - its_kinds.keys())
     if extra and challenger["key"] == NONE:
         return (
@@ -230,6 +230,14 @@ def _is_same(name: str, its: str, own: str) -> bool:
     if name == "test_fraction" and its != "unknown":
         return float(its) == float(own)
     return its == own
+
+
+def _is_before(its: str, own: str) -> bool:
+    """Whether one cut is not later than another: dates in ISO's form, or numbers."""
+    try:
+        return float(its) <= float(own)
+    except ValueError:
+        return its <= own
 
 
 def _family(kind: str) -> str:

@@ -338,7 +338,7 @@ def _alone(own: Place, error: Exception | None) -> UserError:
     )
 
 
-def metrics(group: ProcessGroup, actual: Floats, predicted: Floats, train_target: Floats) -> dict[str, float]:
+def metrics(group: "Group", actual: Floats, predicted: Floats, train_target: Floats) -> dict[str, float]:
     """Measure the predictions of all processes' test rows, exactly: by the sums of each one's.
 
     Parameters

@@ -1,5 +1,6 @@
 """MLflow 3's logged models: what fills the Models tab, where the server has them. A workspace has not."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A logged model's id, and where its files are; both None where the server has none."""
+    """A logged model's id; None where the server has none."""
 
     id: str | None = None
-    source: str | None = None
+
+    @property
+    def source(self) -> str | None:
+        """What a version made from it names as its source: so the UI leads from one to the other."""
+        return f"models:/{self.id}" if self.id else None
 
 
 @contextmanager
@@ -59,10 +64,17 @@ def logged_model(run: Run, folder: Path, name: str, params: Mapping[str, str]) -
     try:
         with said_to_server("store the logged model", any_error=True):
             client.log_model_artifacts(model.model_id, str(folder))
-        yield LoggedModel(model.model_id, model.artifact_location)
+        yield LoggedModel(model.model_id)
         with said_to_server("finish the logged model"):
             client.finalize_logged_model(model.model_id, "READY")
     except BaseException as error:
         with suppress(UserError), signals.hurried(error), said_to_server("give up the logged model"):
             client.finalize_logged_model(model.model_id, "FAILED")
         raise
+
+
+def link(run: Run, model: LoggedModel, name: str, version: str) -> None:
+    """Note a registered version on the logged model that it was made from, as `mlflow.register_model` does."""
+    if model.id:
+        noted = {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])}
+        optional("note the version on its model", lambda: run.client.set_logged_model_tags(str(model.id), noted))

@@ -168,7 +168,7 @@ def _sklearn(described: Description) -> Callable[[pd.DataFrame], Any]:
     if foreign:
         raise refused(described.name, f"{min(foreign)}, which no pipeline of this project has")
     fitted = skops.io.load(described.file, trusted=pipeline.TRUSTED_TYPES)
-    tree_bounds.check_sklearn(pipeline.final(fitted))
+    tree_bounds.check_sklearn(fitted)
     predict: Callable[[pd.DataFrame], Any] = fitted.predict
     return predict
 

@@ -280,15 +280,9 @@ def reigned(client: "MlflowClient", name: str) -> frozenset[str]:
 
 
 def rival(client: "MlflowClient", name: str, version: str, before: frozenset[str]) -> "ModelVersion | None":
-    """Find another version that became champion since `before` was `reigned`, and has a lower number than this one."""
-    others = [one for one in versions(client, name) if SINCE in one.tags and str(one.version) not in before]
-    return next((one for one in reversed(others) if int(one.version) < int(version)), None)
-
-
-def successor(client: "MlflowClient", name: str, version: str) -> "ModelVersion | None":
-    """Find a version that has taken the place of this one already."""
-    later = [one for one in versions(client, name) if one.tags.get(AFTER) == version and SINCE in one.tags]
-    return later[-1] if later else None
+    """Find another version that has become champion since `before` was `reigned`."""
+    new = {str(one.version): one for one in versions(client, name) if SINCE in one.tags}
+    return next((one for number, one in reversed(new.items()) if number not in {*before, version}), None)
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def _register(
     settings, name = result.settings, str(result.settings.model_name)
     registry.close_abandoned(run, name)
     tags = registry.version_tags(result.outcome.metrics["rmse"], result.table.n_rows, traced.source, settings.given)
+    if result.table.time_cut:
+        tags |= {"time": str(settings.time), "time_cut": result.table.time_cut}
     source = model.source or f"{run.artifact_uri}/{report.MODELS}"
     with registry.registered(run, name, source, tags, model.id) as version, session.finishing():
         challenger = comparison.Challenger(
@@ -80,6 +82,7 @@ def _register(
         compared = _compare(run, challenger, result)
         standing = card.Standing(run.id, name, version, compared.verdict.sentence, compared.verdict.promoted)
         _conclude(run, result, traced, standing)
+        tracking.link(run, model, name, version)
         registry.conclude(run.client, name, version, compared.verdict.sentence)
     if not standing.promoted:
         return standing
@@ -138,9 +141,9 @@ def _promote(
 ) -> comparison.Verdict:
     """Move the alias, if the champion is still the one that was compared with; else compare again.
 
-    A registry cannot say "make this the champion if that one still is". So the place that is taken is noted on the
-    version before the alias moves, and afterwards the later of two versions that took the same place at the same
-    moment is compared with the earlier one.
+    A registry cannot say "make this the champion if that one still is". So a version notes that it takes the place
+    before the alias moves, and looks afterwards whether another one has done so meanwhile. Of such two the lower number
+    stays, unless the other is better beyond chance; both come to the same end, whichever moves the alias last.
     """
     client, name, version = run.client, challenger.name, challenger.version
     after = compared.champion
@@ -152,16 +155,24 @@ def _promote(
             registry.promote(client, name, version, after)
             if (rival := registry.rival(client, name, version, compared.reigned)) is None:
                 break
-            after, seen = str(rival.version), compared.reigned | {str(rival.version)}
-            compared = replace(comparison.against(challenger, rival), reigned=seen)
-            if not compared.verdict.promoted:
-                registry.promote(client, name, after, compared.champion)
+            after = str(rival.version)
+            with_rival = comparison.against(challenger, rival)
+            if not _stays(with_rival, version):
+                registry.promote(client, name, after, version)
+            verdict = replace(with_rival.verdict, promoted=_stays(with_rival, version))
+            compared = replace(with_rival, verdict=verdict, reigned=compared.reigned | {after})
         registry.conclude(client, name, version, compared.verdict.sentence)
         if not compared.verdict.promoted:
-            return compared.verdict
-    if successor := registry.successor(client, name, version):
-        registry.promote(client, name, str(successor.version), version)
+            break
     return compared.verdict
+
+
+def _stays(with_rival: comparison.Comparison, version: str) -> bool:
+    """Whether a version stays champion beside another one that took the same place at the same moment."""
+    verdict = with_rival.verdict
+    if int(version) > int(with_rival.champion):
+        return verdict.promoted
+    return verdict.gain is None or verdict.gain.high >= 0 or verdict.gain.units < comparison.FEWEST_UNITS
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from trainer import tree_bounds
 
@@ -75,6 +76,18 @@ def foreign(file: Path) -> set[str]:
                     found.add(f"{module}.{name}")
                 if "__loader__" in node and loader not in LOADERS:
                     found.add(str(loader))
-                if loader == "BytearrayNode":
-                    tree_bounds.check_xgboost(archive.read(node["file"]))
+                if name == "Booster":
+                    _check_booster(archive, node)
     return found
+
+
+def _check_booster(archive: zipfile.ZipFile, node: Any) -> None:
+    """Check what xgboost is going to read: a bytearray, as it has written it, and nothing that stands for one."""
+    try:
+        handle = node["content"]["content"]["handle"]
+        loader, file = handle["__loader__"], handle.get("file")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise tree_bounds.ForgedError("it holds a booster without its content") from error
+    if loader != "BytearrayNode":
+        raise tree_bounds.ForgedError(f"it holds a booster whose content is of {loader}")
+    tree_bounds.check_xgboost(archive.read(file))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from trainer import continued, processes, signals, store
 from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
-from trainer.logged_models import LoggedModel, logged_model
+from trainer.logged_models import LoggedModel, link, logged_model
 from trainer.processes import ERROR
 from trainer.recording import (
     Run,
@@ -44,6 +45,7 @@ __all__ = [
     "check_reachable",
     "child_run",
     "describe",
+    "link",
     "log",
     "log_curves",
     "log_dataset",
@@ -65,6 +67,9 @@ INHERITED = ("mlflow.user", "mlflow.source.type", "mlflow.source.git.commit")
 DEFAULT_EXPERIMENT = "Default"
 # The whole value of a parameter whose param is quoted or cut off; where a tag is too short for it, an artifact.
 WHOLE, WHOLE_FILE = "param.", "parameters.json"
+# A path from the root of a machine; of an address, what stands behind the scheme is none.
+_PATH = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\](?:[^/\\:'\"]+[/\\])+(?P<name>[^/\\:'\"\s]+)")
+_STORE = re.compile(r"sqlite:/{3,4}(?:[^\s/]+/)+")
 _logger = logging.getLogger(__name__)
 
 
@@ -342,12 +347,16 @@ def _end(run: Run, status: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line, without secrets, why a run has failed."""
+    """Say in one line, without secrets and without a path of this machine, why a run has failed."""
     if isinstance(error, UserError):
-        return redact(error.cause)[:500]
+        return _without_paths(redact(error.cause))[:500]
     if isinstance(error, Interrupted):
         return f"stopped by {error}"
-    return redact(f"{type(error).__name__}: {error}".partition("\n")[0])[:500]
+    return _without_paths(redact(f"{type(error).__name__}: {error}".partition("\n")[0]))[:500]
+
+
+def _without_paths(text: str) -> str:
+    return _PATH.sub(r"\g<name>", _STORE.sub("sqlite:///", text))
 
 
 def _truth(run: Run) -> str:

@@ -88,7 +88,7 @@ def measure(settings: Settings, fitted: Fitted, table: Table, group: Group = ALO
     """Measure on the test rows; of several processes the metrics are of all rows, the rest of this one's."""
     rows = table.test
     predicted = pipeline.predict(fitted.model, rows.features)
-    counted = {"rows_test": len(rows.target)}
+    counted: dict[str, float] = {"rows_test": len(rows.target)}
     if group.world_size > 1:
         own = f"{len(table.training.target)} training + {len(rows.target)} test rows"
         print(f"process {group.rank} of {group.world_size}: {own} of {table.n_rows}", file=sys.stderr)
