@@ -32,6 +32,7 @@ def frame(values: list[tuple[float, str | None, bool]]) -> pd.DataFrame:
     )
 
 
+@settings(max_examples=40)
 @given(old=rows, new=rows, order=st.randoms(use_true_random=False))
 def test_a_row_keeps_its_hash_when_the_table_grows_and_is_reordered(old, new, order) -> None:  # type: ignore[no-untyped-def]
     before = row_hash(frame(old))
@@ -42,6 +43,7 @@ def test_a_row_keeps_its_hash_when_the_table_grows_and_is_reordered(old, new, or
     assert [after[places.index(i)] for i in range(len(old))] == list(before)
 
 
+@settings(max_examples=40)
 @given(values=st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=20))
 def test_a_row_keeps_its_hash_when_an_integer_column_turns_into_floats(values: list[int]) -> None:
     integers = row_hash(pd.DataFrame({"a": np.array(values, dtype=np.int64)}))
@@ -49,6 +51,7 @@ def test_a_row_keeps_its_hash_when_an_integer_column_turns_into_floats(values: l
     assert list(with_a_gap[:-1]) == list(integers)
 
 
+@settings(max_examples=40)
 @given(values=rows)
 def test_a_row_keeps_its_hash_however_its_columns_are_stored(values) -> None:  # type: ignore[no-untyped-def]
     whole = frame(values)
@@ -186,7 +189,7 @@ def test_few_rows_get_the_next_smallest_hashes_and_that_is_told() -> None:
     assert not split.by_hash(hashes, 0.1, fill=False)[0][1]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     hashes=st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 9)), min_size=10, max_size=30),
     new=st.lists(st.integers(0, 2**64 - 1), max_size=30),

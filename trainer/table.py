@@ -114,7 +114,7 @@ def _load(settings: "Settings", decimal: str, group: Group) -> Table:
             zeros, separator, numbers = found.zeros, found.separator, found.numbers
         draft = understood(gathered, roles, typed, known, numbers, group)
     del gathered
-    if not typed and decimal == "auto" and draft.decimal != known and separator != ",":
+    if separator and decimal == "auto" and draft.decimal != known and separator != ",":
         return _load(settings, draft.decimal, group)  # the first lines had no decimals
     draft.remarks[:0] = remarks
     draft.remarks += [
