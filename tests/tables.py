@@ -9,10 +9,15 @@ from trainer import settings, table
 from trainer.group import ALONE, Group
 
 
+def read_settings(data: object, target: str = "y", **given: object) -> settings.Settings:
+    """Read the parameters of a command line."""
+    spelled = settings.defaults() | {"data": str(data), "target": target, "model_name": "none"}
+    return settings.read(spelled | {name: str(value) for name, value in given.items()})
+
+
 def load(data: object, target: str = "y", group: Group = ALONE, **given: object) -> table.Table:
     """Read a table with the parameters of a command line."""
-    spelled = settings.defaults() | {"data": str(data), "target": target, "model_name": "none"}
-    return table.load(settings.read(spelled | {name: str(value) for name, value in given.items()}), group)
+    return table.load(read_settings(data, target, **given), group)
 
 
 def csv(path: Path, columns: Mapping[str, Sequence[object]], separator: str = ",") -> Path:

@@ -76,7 +76,8 @@ def test_the_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
 PINNED = {
     "numbers and text": (
         "none",
-        "a,b,c,d,y\n" + "".join(f"{i},{i / 4},{i % 3 == 0},{'uvw'[i % 3] if i % 5 else ''},{i % 7}\n" for i in range(40)),
+        "a,b,c,d,y\n"
+        + "".join(f"{i},{i / 4},{i % 3 == 0},{'uvw'[i % 3] if i % 5 else ''},{i % 7}\n" for i in range(40)),
         [0, 1, 5, 8, 10, 16, 20, 21, 26, 32, 39],
     ),
     "a key of two columns": (

@@ -239,7 +239,7 @@ def drop_rows(draft: Draft, roles: Roles) -> tuple[int, int]:
         draft.matrix = take_out(draft.matrix, missing)[0]
         draft.tally = gather.tally(draft.matrix)
         draft.others = {name: take_out(values, missing)[0] for name, values in draft.others.items()}
-        draft.keys = {name: take_out(values, missing)[0] for name, values in draft.keys.items()}
+        draft.keys = {name: values[~missing] for name, values in draft.keys.items()}
     rows = total - without
     if rows < MINIMUM_ROWS:
         raise UserError(
