@@ -185,7 +185,7 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
     counts = text.counts()
     if not len(words) or gaps.all():
         return Read("text", text)
-    if not typed and (found := _plain(words.filter(~gaps))) is not None and not _odd(text, gaps):
+    if not typed and (found := _plain(words.filter(~gaps), decimal)) is not None and not _odd(text, gaps):
         kind, values = found
         return Read(kind, text.spread(_put(values, gaps), np.nan if kind != "datetime" else np.datetime64("NaT")))
     if (found_dates := dates.read(words.filter(~gaps))) is not None:
@@ -210,7 +210,7 @@ def _odd(text: Text, gaps: npt.NDArray[np.bool_]) -> bool:
     return any(value.strip() for value in text.values[gaps])
 
 
-def _plain(words: pa.Array) -> tuple[Kind, npt.NDArray[Any]] | None:
+def _plain(words: pa.Array, decimal: str) -> tuple[Kind, npt.NDArray[Any]] | None:
     """Read what Arrow's CSV reader would have, had it seen all rows before it chose the type."""
     lower = pc.utf8_lower(words)
     spoken = pc.is_in(lower, pa.array(["true", "false"]))
@@ -218,6 +218,8 @@ def _plain(words: pa.Array) -> tuple[Kind, npt.NDArray[Any]] | None:
         return "boolean", floats(pc.is_in(lower, pa.array(["true", "1"])))
     if matches(words, r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?$").all():
         return "number", dates.clock(words).astype(np.float64) / 1e6
+    if decimal == ",":  # then 1.234 is no decimal, and goes the way of numbers with marks
+        words = pc.replace_substring(pc.replace_substring(words, ".", " "), ",", ".")
     for type_ in (pa.int64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.float64()):
         try:
             values = words.cast(type_)

@@ -118,7 +118,7 @@ class Delimited:
             try:
                 schema = self._reader(file).schema
             except pa.ArrowInvalid as error:
-                if "Empty CSV" in str(error):
+                if "Empty CSV" in str(error) or "Could not skip" in str(error):
                     raise no_rows(self.name) from error
                 raise self._diagnosed(error) from error
         for column in schema:

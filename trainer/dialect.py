@@ -79,7 +79,7 @@ def recognised(
     if shape.is_short:
         row_names = not shape.last_is_empty
         names = ("", *names) if row_names else (*names, "")
-    elif shape.others and not shape.good:
+    elif len(shape.others) > 1 and not shape.good:
         raise _no_header(shape, name)
     elif not set(wanted) <= set(names) and (number := _titled(head, separator, wanted)):
         raise UserError(
@@ -146,9 +146,9 @@ def _shape(head: bytes, separator: str, whole: bool) -> _Shape | None:
     texts = {f"f{number}": pa.string() for number in range(min(width, 200_000))}
     try:
         table = pa.csv.read_csv(
-            pa.BufferReader(head),
+            pa.BufferReader(head + b"\n" if whole else head),
             read_options=pa.csv.ReadOptions(
-                use_threads=False, autogenerate_column_names=True, block_size=len(head) + 1
+                use_threads=False, autogenerate_column_names=True, block_size=len(head) + 2
             ),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True, delimiter=separator, invalid_row_handler=note),
             convert_options=pa.csv.ConvertOptions(column_types=texts, strings_can_be_null=False),
@@ -202,6 +202,8 @@ def looks_like(data: bytes) -> str:
         except UnicodeDecodeError:
             continue
         beyond = sum(letter > "\x7f" for letter in text)
+        if known == "EUC-JP" and not re.search("[\u3041-\u30fe]", text):  # Chinese has the same bytes, and no kana
+            continue
         if len(re.findall(letters, text)) > 0.7 * beyond:
             return known
     return "CP1252 (Latin-1)"

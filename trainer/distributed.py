@@ -203,13 +203,13 @@ def process_group(own: Place, on_loss: Callable[[], None] | None = None) -> Iter
             met = True
             try:
                 yield ProcessGroup(own, heartbeat)
-            except LostError:
-                raise  # to say good-bye would be to wait for whoever is lost
+                heartbeat.finish()
             except BaseException:
-                with suppress(XGBoostError):  # the others may have gone already, with the same error
+                with suppress(
+                    XGBoostError
+                ):  # the others may have gone already; if one is stopped, the heartbeat ends us
                     collective.finalize()
                 raise
-            heartbeat.finish()
             collective.finalize()
             if tracker is not None:
                 tracker.wait_for(TELL_SECONDS)

@@ -1,7 +1,7 @@
 """A table between reading and splitting: each column is understood by all its rows, and checked."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,9 +113,27 @@ class Draft:
 
 
 def understood(
-    gathered: Gathered, roles: Roles, typed: bool, decimal: str, kept: npt.NDArray[np.int64] | None, group: Group
+    gathered: Gathered,
+    roles: Roles,
+    typed: Set[str],
+    decimal: str,
+    kept: npt.NDArray[np.int64] | None,
+    group: Group,
 ) -> Draft:
-    """Decide by all rows what each column of text is, and look at the keys."""
+    """Decide by all rows what each column of text is, and look at the keys.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    roles : Roles
+    typed : set of str
+        Columns whose file says what they are.
+    decimal : str
+        What the numbers of the file have.
+    kept : ndarray of int64, or None
+        The numbers of the rows in the table; None where they are 0, 1, 2 ...
+    group : Group
+    """
     remarks: list[Remark] = []
     kinds: dict[str, Kind] = {}
     others: dict[str, Any] = {}
@@ -123,7 +141,7 @@ def understood(
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
-            read = columns.read(gathered.others[name], name, typed, decimal)
+            read = columns.read(gathered.others[name], name, name in typed, decimal)
             kinds[name], others[name] = read.kind, read.values
             decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
             remarks += [read.remark] if read.remark else []
@@ -145,7 +163,7 @@ def understood(
 
 
 def _target(
-    gathered: Gathered, roles: Roles, typed: bool, decimal: str, decimals: set[str], remarks: list[Remark]
+    gathered: Gathered, roles: Roles, typed: Set[str], decimal: str, decimals: set[str], remarks: list[Remark]
 ) -> columns.Floats:
     values = gathered.others.get(roles.target)
     if values is None:  # a column without any value
@@ -154,7 +172,7 @@ def _target(
         return np.asarray(values)
     if not len(values.values):
         raise _all_missing_target(roles)
-    read = columns.read(values, roles.target, typed, decimal)
+    read = columns.read(values, roles.target, roles.target in typed, decimal)
     if read.kind not in ("number", "integer"):
         raise UserError(
             f"the target {roles.target!r} of {roles.data} is not numeric, but string{_first_word(values)}",
@@ -221,7 +239,7 @@ def drop_rows(draft: Draft, roles: Roles) -> tuple[int, int]:
         draft.matrix = take_out(draft.matrix, missing)[0]
         draft.tally = gather.tally(draft.matrix)
         draft.others = {name: take_out(values, missing)[0] for name, values in draft.others.items()}
-        draft.keys = {name: take_out(values, missing)[0] for name, values in draft.keys.items()}
+        draft.keys = {name: values[~missing] for name, values in draft.keys.items()}
     rows = total - without
     if rows < MINIMUM_ROWS:
         raise UserError(

@@ -15,6 +15,8 @@ from trainer.secrets import redact, without_secrets
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 # Folders whose logs say which of the files still count, and what reads them.
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+# What reads protocols that fsspec learns of only when that package is there.
+_DRIVERS = {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "adl": "adlfs", "gs": "gcsfs", "gcs": "gcsfs"}
 # Of names of exceptions, whoever raises them: a host that does not answer.
 _NO_ANSWER = ("Connect", "Timeout", "Resol", "gaierror", "ServiceRequest", "Endpoint", "DNS", "Disconnected")
 
@@ -129,11 +131,17 @@ def _unreachable(data: str, shown: str, error: BaseException) -> UserError:
         chain.append(cause)
     kinds = " ".join(type(one).__name__ for one in chain)
     said = redact(first_line(error)).replace(data, shown)
-    status = next((getattr(one, "status", None) or getattr(one, "status_code", None) for one in chain), None)
+    statuses = (getattr(one, name, None) for one in chain for name in ("status", "status_code"))
+    status = next((one for one in statuses if isinstance(one, int)), None)
     if missing := next((one for one in chain if isinstance(one, ModuleNotFoundError)), None):
         return UserError(
             f"{shown} needs the package {missing.name}, which is not installed",
             f"pip install {(missing.name or '').split('.')[0]}; or copy the file here and give its path",
+        )
+    if isinstance(error, ValueError) and (driver := _DRIVERS.get(data.partition("://")[0])) and "rotocol" in said:
+        return UserError(
+            f"{shown} needs the package {driver}, which is not installed",
+            f"pip install {driver}; or copy the file here and give its path",
         )
     if isinstance(error, ImportError):
         return UserError(f"{shown} needs a driver that is not installed: {said}", "pip install that package")
@@ -141,7 +149,7 @@ def _unreachable(data: str, shown: str, error: BaseException) -> UserError:
         return UserError(
             f"{shown} may not be read: {said}", "check who you are signed in as, and what that user may read"
         )
-    if (isinstance(status, int) and status >= 500) or any(word in kinds for word in _NO_ANSWER):
+    if (status or 0) >= 500 or any(word in kinds for word in _NO_ANSWER):
         return UserError(f"{shown} cannot be reached: {said}", "check the host in the address, and the network")
     if isinstance(error, FileNotFoundError):
         if "://" in data:

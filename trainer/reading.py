@@ -86,9 +86,9 @@ class Reading:
         return {"groups": [g for g in range(len(self.files[number].groups)) if (before + g) % size == rank]}
 
     @property
-    def typed(self) -> bool:
-        """Whether its files say what the types are."""
-        return self.files[0].csv is None
+    def typed(self) -> frozenset[str]:
+        """The columns whose files say what their types are: not those of CSV, nor those that folders name."""
+        return frozenset(self.names if self.files[0].csv is None else ()) - set(self.files[0].part.values)
 
     @property
     def rows(self) -> int:

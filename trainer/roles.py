@@ -50,6 +50,11 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
     UserError
         A column is not there, or there twice, or none is left, or some cannot be used.
     """
+    if len(names) > 1 and all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", one, re.IGNORECASE) for one in names):
+        raise UserError(
+            f"the first line of {data} has numbers where the names of the columns should be: {', '.join(names)[:60]}",
+            "write a line with the names above it",
+        )
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(
             f"{data} has more than one column {' and '.join(map(repr, duplicates))}", "rename or drop the duplicates"
@@ -97,12 +102,9 @@ def _check_names(names: Sequence[str], settings: "Settings", time: str | None, d
     if absent:
         said = and_([f"the {'feature' if role == 'columns' else role} {name!r}" for role, name in absent])
         role, name = absent[0]
-        numbers = all(re.fullmatch(r"[-+.\d]+", one) for one in names)
         raise UserError(
             f"{said} {'is not a column' if len(absent) == 1 else 'are no columns'} of {data}{nearest(name, names)}",
-            f"write the names of the columns into the first line: it is {', '.join(names)[:60]}"
-            if numbers
-            else f"give {role}=NAME with one of {listed(names)}",
+            f"give {role}=NAME with one of {listed(names)}",
         )
     for role, one in (("key", key), ("time", (time,)), ("drop", settings.drop)):
         if target in one:

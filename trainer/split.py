@@ -99,23 +99,19 @@ def rows_told(count: int, first: int) -> str:
 def by_hash(hashes: Hashes, test_fraction: float, fill: bool = True) -> tuple[Mask, Remark | None]:
     """Choose the rows whose hash says so: an old test row stays one, whatever other rows the table holds.
 
-    In a small table that may leave fewer than two test rows. Then those with the next smallest hashes join them, up to
-    the fraction. They may go back to training once the table has grown; no row ever goes from training to test for it,
-    so that versions of the model stay comparable.
+    In a small table that may leave fewer than two test rows. Then the rows with the smallest hashes are. Once the table
+    has grown they may go back to training; none ever goes from training to test, so that a model is not measured on
+    rows that an earlier one has trained on.
     """
     chosen = np.concatenate([block / 2.0**64 < test_fraction for block in _blocks(hashes)])
-    asked = max(2, round(test_fraction * len(hashes)))
     have = int(chosen.sum())
-    if not fill or have >= 2 or len(hashes) - asked < 2:
-        return chosen, None
-    distinct, counts = np.unique(hashes, return_counts=True)
+    distinct, counts = np.unique(hashes, return_counts=True) if fill and have < 2 else (hashes[:0], hashes[:0])
     if len(distinct) < MINIMUM_ROWS:
         return chosen, None
-    enough = int(np.searchsorted(np.cumsum(counts), asked))
-    joined = hashes <= distinct[enough]
+    joined = hashes <= distinct[int(np.searchsorted(np.cumsum(counts), 2))]
     if len(hashes) - joined.sum() < 2:
         return chosen, None
-    told = f"by their hashes {have} of so few rows are test rows; those with the next smallest hashes join them"
+    told = f"by the hashes of so few rows {have or 'none'} would be a test row; those with the smallest hashes are"
     return joined, Remark("few_rows", f"{told}: {int(joined.sum())} of {len(hashes)}")
 
 

@@ -118,7 +118,7 @@ def _load(settings: "Settings", decimal: str, group: Group) -> Table:
             zeros, separator, numbers = found.zeros, found.separator, found.numbers
         draft = understood(gathered, roles, typed, known, numbers, group)
     del gathered
-    if not typed and decimal == "auto" and draft.decimal != known and separator != ",":
+    if separator and decimal == "auto" and draft.decimal != known and separator != ",":
         return _load(settings, draft.decimal, group)  # the first lines had no decimals
     draft.remarks[:0] = remarks
     draft.remarks += [
@@ -188,7 +188,7 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Ro
     numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
     if roles.extra:
-        del draft.others[roles.extra]
+        draft.forget([roles.extra])
     draft.keys.clear()
     matrix, test_matrix = take_out(draft.matrix, in_test)
     target, test_target = take_out(draft.target, in_test)
