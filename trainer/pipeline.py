@@ -72,18 +72,20 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
-    numbers = [column.name for column in columns if column.kind in ("number", "integer", "boolean")]
-    texts = [column.name for column in columns if column.kind == "text"]
-    dates = [column.name for column in columns if column.kind == "datetime"]
+    # by their places, not their names: scikit-learn looks for each name in the list of all. Scoring goes by names.
+    places = {name: place for place, name in enumerate(features.columns)}
+    numbers = [places[column.name] for column in columns if column.kind in ("number", "integer", "boolean")]
+    texts = [places[column.name] for column in columns if column.kind == "text"]
+    dates = [places[column.name] for column in columns if column.kind == "datetime"]
     most = min(estimator.most_categories, len(features) // estimator.rows_a_category)
-    many = {name for name in texts if features[name].nunique(dropna=False) > most}
-    few = [name for name in texts if name not in many]
+    many = {place for place in texts if features.iloc[:, place].nunique(dropna=False) > most}
+    few = [place for place in texts if place not in many]
     transformers: list[tuple[str, Any, Any]] = []
     if few:
         transformers.append(("categories", _one_hot() if estimator.categorical is None else _codes(), few))
     if many:
-        transformers.append(("means", _means(), [name for name in texts if name in many]))
-    transformers += [(f"date{number}", _date(estimator), name) for number, name in enumerate(dates)]
+        transformers.append(("means", _means(), [place for place in texts if place in many]))
+    transformers += [(f"date{number}", _date(estimator), place) for number, place in enumerate(dates)]
     if numbers:
         transformers.append(("numbers", _numbers(estimator, settings.scaling == "standard"), numbers))
     built = estimator.build(**settings.hyperparameters, random_state=settings.seed)
@@ -162,36 +164,34 @@ def prepared(
         )
     columns, estimator = model.named_steps["columns"], model.named_steps["estimator"]
     matrix = columns.transform(features)
-    made: dict[str, list[int]] = {}
-    for kind, step, names in columns.transformers_:
+    parts: list[list[int]] = [[] for _ in columns.feature_names_in_]
+    for kind, step, places in columns.transformers_:
         if kind == "remainder":
             continue
         start = columns.output_indices_[kind].start
-        for name, count in _made(step, [names] if isinstance(names, str) else list(names)):
-            made.setdefault(name, []).extend(range(start, start + count))
+        for place, count in _made(step, [places] if isinstance(places, int) else list(places)):
+            parts[place].extend(range(start, start + count))
             start += count
-    parts = [np.array(made[name], dtype=np.intp) for name in features.columns]
     dense = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
-    return dense, parts, lambda rows: _predicted(estimator, rows)
+    return dense, [np.array(own, dtype=np.intp) for own in parts], lambda rows: _predicted(estimator, rows)
 
 
 def _predicted(estimator: Any, rows: Any) -> Floats:
     return np.asarray(estimator.predict(rows), dtype=np.float64)
 
 
-def _made(step: Any, names: list[str]) -> Iterator[tuple[str, int]]:
+def _made(step: Any, places: list[int]) -> Iterator[tuple[int, int]]:
     """Say in their order how many columns a fitted step has made of each feature, and then of which one a gap."""
-    steps = step.named_steps
-    encoder, imputer = steps.get("encoder"), steps.get("imputer")
+    encoder, imputer = step.named_steps.get("encoder"), step.named_steps.get("imputer")
     if hasattr(encoder, "all_outputs_"):
-        yield names[0], len(encoder.all_outputs_)
+        yield places[0], len(encoder.all_outputs_)
         return
     one_hot = hasattr(encoder, "drop_idx_")
-    for place, name in enumerate(names):
-        yield name, len(encoder.categories_[place]) if one_hot else 1
+    for number, place in enumerate(places):
+        yield place, len(encoder.categories_[number]) if one_hot else 1
     if imputer is not None:
-        for place in imputer.indicator_.features_:
-            yield names[place], 1
+        for number in imputer.indicator_.features_:
+            yield places[number], 1
 
 
 def is_pipeline(model: Any) -> bool:
@@ -216,7 +216,7 @@ def params(model: Any) -> dict[str, str]:
 
 def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
     """Return rows in which a column that is missing in all of them, as may be in a fold, is constant."""
-    seeming = [name for name, values in features.head(SEEMING_ROWS).items() if values.isna().all()]
+    seeming = features.columns[features.head(SEEMING_ROWS).isna().all()]
     empty = [name for name in seeming if features[name].isna().all() and features[name].dtype != object]
     constant = {name: pd.Series(0, index=features.index).astype(features[name].dtype) for name in empty}
     return features.assign(**{str(name): values for name, values in constant.items()}) if empty else features
