@@ -11,6 +11,7 @@ def test_the_half_width_is_the_conformal_quantile() -> None:
     assert intervals.conformal_half_width(residuals, 0.9) == 9.0  # the 9th of 9
     assert intervals.conformal_half_width(residuals, 0.8) == 8.0
     assert intervals.conformal_half_width(residuals, 0.5) == 5.0
+    assert intervals.conformal_half_width(np.append(residuals, 10.0), 0.9) == 10.0  # the new row counts, too
 
 
 @pytest.mark.parametrize("residuals", [np.arange(8.0), np.empty(0), np.array([np.nan] * 20), np.array([np.inf] * 20)])

@@ -294,9 +294,9 @@ def _untrusted(folder: Path) -> list[str]:
     return list(skops.io.get_untrusted_types(file=folder / "model.skops"))
 
 
-def set_first(field: str, value: int) -> Callable[[Any], None]:
+def set_first(field: str, value: int, place: int = 0) -> Callable[[Any], None]:
     def edit(nodes: Any) -> None:
-        nodes[field][0] = value
+        nodes[field][place] = value
 
     return edit
 
@@ -307,6 +307,7 @@ def set_first(field: str, value: int) -> Callable[[Any], None]:
         ("random_forest", set_first("left_child", 10**8), "a tree names node 100000000 of"),
         ("random_forest", set_first("right_child", -7), "a tree names node"),
         ("random_forest", set_first("left_child", 0), "a tree leads back to a node that it comes from"),
+        ("random_forest", set_first("left_child", 1, place=1), "a tree leads back to a node that it comes from"),
         ("random_forest", set_first("feature", 10**8), "a tree names feature 100000000 of"),
         ("hist_gradient_boosting", set_first("left", 10**8), "a tree names node 100000000 of"),
         ("hist_gradient_boosting", set_first("right", 0), "a tree leads back to a node that it comes from"),
@@ -458,6 +459,7 @@ def categories(**fields: Any) -> Callable[[Json, Json], None]:
     [
         (tree("left_children", 10**8), "a tree names node 100000000"),
         (tree("left_children", 0), "leads back"),
+        (tree("left_children", 1, 1), "leads back"),
         (tree("right_children", -5), "a tree names node"),
         (tree("split_indices", 10**8), "a tree names feature 100000000 of 2"),
         (tree("left_children", [1], None), "another number of nodes"),

@@ -223,7 +223,7 @@ def test_the_result_is_recorded_only_when_asked_for(
     [
         ({"model": "models:/nobody/1"}, "Registered Model with name=nobody not found"),
         ({"model": "models:/nobody@champion"}, "Registered Model with name=nobody not found"),
-        ({"model": "runs:/0123/models"}, "Run with id=0123 not found"),
+        ({"model": "runs:/0123/models"}, "there is no run 0123"),
         ({"model": "no/such/folder"}, "no/such/folder is not the folder of an MLflow model"),
         ({"model": "data", "tolerance": "-1"}, "tolerance should be a number at least 0"),
         ({"model": "data", "record": "maybe"}, "there is no record 'maybe'"),
