@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,10 @@ def test_answers_and_uploads_wait_for_their_gate(standin: StandIn, tmp_path: Pat
                 answer = other.submit(http.call, standin, "GET", JOB)
             else:
                 answer = other.submit(http.upload, standin, {"a.txt": b"x"})
-            while standin.faults:  # it has met the fault
+            while standin.faults:  # it has not met the fault yet
                 assert not answer.done()
+                time.sleep(0.05)
+                time.sleep(0.05)
             assert not answer.done()
             gate.touch()
             answer.result()
@@ -206,7 +209,7 @@ def test_states_before_a_job_runs_can_be_held(standin: StandIn, tmp_path: Path) 
 def _soon(standin: StandIn, name: str, file: str) -> str:
     """Return a log as soon as it is there."""
     while file not in http.details(standin, name)["logFiles"]:
-        pass
+        time.sleep(0.1)
     return http.log(standin, name, file)
 
 
@@ -227,8 +230,8 @@ def test_a_quota_that_binds(standin: StandIn) -> None:
 def test_a_log_without_an_end(standin: StandIn, variant: str) -> None:
     standin.inject(Fault("endless-log", variant=variant))
     http.submit(standin, f"endless-{variant}", "true").raise_for_status()
-    while len(_soon(standin, f"endless-{variant}", "user_logs/std_log.txt")) < 10_000:
-        pass
+    while len(_soon(standin, f"endless-{variant}", "user_logs/std_log.txt")) < 5_000:
+        time.sleep(0.1)
     http.call(
         standin, "POST", f"/jobs/endless-{variant}/cancel", params={"api-version": "2023-04-01-preview"}
     ).raise_for_status()
