@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import requests
 from tests import standin_http as http
 from tests.standin import StandIn, names
 from tests.standin.identity import Tokens
+from tests.test_standin_environments import conda, put
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = Path(__file__).parent / "clients"
@@ -63,8 +66,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """A workspace of these tests alone, which they break: without aliases."""
-    with StandIn(tmp_path_factory.mktemp("other"), aliases=False) as workspace:
+    """A workspace of these tests alone, which they break: without aliases, and with environments that are built."""
+    with StandIn(tmp_path_factory.mktemp("other"), aliases=False, build_env=True) as workspace:
         yield workspace
     assert not Path("/proc/self/environ").exists() or gone(workspace.folder.root), alive(workspace.folder.root)
 
@@ -107,6 +110,54 @@ def test_aliases_may_be_missing(other: StandIn) -> None:
     assert http.call(other, "GET", f"{call}/alias", params={"name": "m", "alias": "champion"}).status_code == 404
     tag = {"name": "m", "key": "k", "value": "v"}
     assert http.call(other, "POST", f"{call}/set-tag", json=tag).status_code == 200
+
+
+def wheel(folder: Path) -> Path:
+    """Write a package that is nowhere but here, so that nothing is downloaded."""
+    path = folder / "standin_probe-1.0-py3-none-any.whl"
+    about = "standin_probe-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("standin_probe.py", "WORD = 'built'\n")
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: standin-probe\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+    return path
+
+
+def test_a_job_runs_in_the_environment_that_it_names(other: StandIn, tmp_path: Path) -> None:
+    requirement = f"standin-probe @ {wheel(tmp_path).as_uri()}"
+    assert put(other, "probe", "1", conda(requirement)) == 201
+    environment = f"{names.SCOPE}/environments/probe/versions/1"
+    show = "import standin_probe, sys; print(standin_probe.WORD, sys.prefix)"
+    command = f'python -c "{show}"; python -c "import numpy"'
+    logs = []
+    for name in ("built", "built-again"):
+        http.submit(other, name, command, environmentId=environment).raise_for_status()
+        assert http.wait(other, name) == "Failed", "there is nothing else in it"
+        word, prefix = http.log(other, name).splitlines()[0].split()
+        assert word == "built"
+        assert Path(prefix).parent == other.folder.root / "environments"
+        assert "No module named 'numpy'" in http.log(other, name)
+        logs.append(set(http.details(other, name)["logFiles"]))
+    assert "azureml-logs/20_image_build_log.txt" in logs[0]
+    assert "azureml-logs/20_image_build_log.txt" not in logs[1], "it is built once"
+    assert "standin-probe" in http.log(other, "built", "azureml-logs/20_image_build_log.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent", conda("standin-probe @ file:///nowhere/standin_probe-1.0-py3-none-any.whl"), "nowhere"),
+        ("condas", json.dumps({"dependencies": ["python=3.11", "cudatoolkit=11"]}), "cudatoolkit"),
+    ],
+)
+def test_a_build_that_fails_fails_the_job(other: StandIn, name: str, text: str, said: str) -> None:
+    assert put(other, name, "1", text) == 201
+    environment = f"{names.SCOPE}/environments/{name}/versions/1"
+    http.submit(other, name, "true", environmentId=environment).raise_for_status()
+    assert http.wait(other, name) == "Failed"
+    assert "Image build failed" in http.details(other, name)["error"]["error"]["message"]
+    assert said in http.log(other, name, "azureml-logs/20_image_build_log.txt")
 
 
 STEADY = """

@@ -121,7 +121,10 @@ def test_long_operations_are_hurried_unless_that_is_switched_off(standin: StandI
 
 def test_a_job_that_the_sdk_cannot_read_is_in_the_list(standin: StandIn) -> None:
     def last() -> str:
-        return str(http.call(standin, "GET", "/jobs").json()["value"][-1]["properties"]["jobType"])
+        page = http.call(standin, "GET", "/jobs").json()
+        while "nextLink" in page:
+            page = http.call(standin, "GET", page["nextLink"]).json()
+        return str(page["value"][-1]["properties"]["jobType"])
 
     assert last() == "AutoML"
     standin.inject(Fault("labeling-job"))
@@ -279,14 +282,16 @@ def test_an_artifact_may_have_any_name(standin: StandIn) -> None:
     assert http.call(standin, "GET", signed, bearer=None).status_code in (200, 403)
 
 
-def test_what_does_not_start_says_why(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("this is no database")
-    for state in (tmp_path, None):
-        workspace = StandIn(state)
-        if state is None:
-            (workspace.folder.root / "state.db").write_text("this is no database, and it is long enough to be read")
-        with pytest.raises(RuntimeError, match="file is not a database"):
-            workspace.start()
+@pytest.mark.parametrize("temporary", [True, False])
+def test_what_does_not_start_says_why(tmp_path: Path, temporary: bool) -> None:
+    workspace = StandIn(None if temporary else tmp_path)
+    root = workspace.folder.root
+    (root / "state.db").write_text("this is no database, and it is long enough to be read as one")
+    (root / "azurite.log").write_text("what the store has said\n")
+    with pytest.raises(RuntimeError, match="file is not a database") as caught:
+        workspace.start()
+    assert "what the store has said" in str(caught.value)
+    assert root.exists() is not temporary
 
 
 def test_the_readme_has_the_table_of_routes() -> None:

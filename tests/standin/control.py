@@ -185,7 +185,7 @@ async def put_job(service: Service, call: Call) -> web.Response:
     created = service.documents.get("job", name) is None
     await service.jobs.submit(name, call.json().get("properties") or {})
     where = f"https://{names.MANAGEMENT}{arm_id('jobs', name)}?api-version={call.query.get('api-version', '')}"
-    return ok(service.jobs.resource(name), 201 if created else 200, **({"Location": where} if created else {}))
+    return ok(service.jobs.resource(name), 201, Location=where) if created else ok(service.jobs.resource(name))
 
 
 async def cancel_job(service: Service, call: Call) -> web.Response:

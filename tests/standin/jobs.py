@@ -301,7 +301,8 @@ class Jobs:
         tags = {"tags": body["properties"].get("tags") or {}}
         if body["status"] == "Queued":
             tags["tags"] |= {"_aml_system_ComputeTargetStatus": self._target_status(body)}
-        target = "serverless" if self.compute(body["properties"]) is None else "amlctrain"
+        asked = (body["properties"].get("computeId") or "").rsplit("/", 1)[-1]  # it may be deleted by now
+        target = "serverless" if asked in ("", "serverless") else "amlctrain"
         kept = {"_azureml.ComputeTargetType": target, **(body["properties"].get("properties") or {})}
         properties = {
             **body["properties"],
@@ -327,8 +328,7 @@ class Jobs:
 
     def _target_status(self, body: Document) -> str:
         """Return what a queued job says of its nodes."""
-        compute = self.compute(body["properties"])
-        nodes = self.nodes_in_use(compute) if compute else 0
+        nodes = self.nodes_in_use((body["properties"].get("computeId") or "").rsplit("/", 1)[-1])
         idle = ("preparing", "idle", "leaving", "preempted")
         counts: Document = {f"{kind}NodeCount": 0 for kind in idle} | {"runningNodeCount": nodes}
         wanted = runner.nodes(body["properties"])

@@ -137,7 +137,7 @@ class Storage:
 
     def exists(self, datastore: str, path: str) -> bool:
         """Say whether there is a blob with exactly this name."""
-        return bool(self.container(datastore).get_blob_client(path).exists())
+        return path in self.names(datastore, path)  # by the list: an address with `..` in it leads elsewhere
 
     def download(self, datastore: str, prefix: str, target: Path) -> list[Path]:
         """Download the blob `prefix`, or all blobs below it, into the folder `target`.
@@ -184,11 +184,12 @@ class Storage:
         except ResourceNotFoundError:
             blob.create_append_blob()
             offset = 0
-        if not file.exists() or file.stat().st_size <= offset:
+        size = file.stat().st_size if file.exists() else 0  # what is written meanwhile is for the next time
+        if size <= offset:
             return
         with file.open("rb") as log:
             log.seek(offset)
-            while chunk := log.read(1 << 20):
+            while chunk := log.read(min(1 << 20, size - offset)):
                 try:
                     blob.append_block(chunk, appendpos_condition=offset)
                 except ResourceModifiedError:  # it has arrived already: an answer was lost, or two ship the same log
