@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer import column_checks, row_checks
-from trainer.card import figure
+from trainer.card import figure, plain
 from trainer.errors import Remark
 from trainer.material import Material, gather
 from trainer.settings import Settings
@@ -59,7 +59,7 @@ def examine(
     """
     material = gather(settings, table, metrics, predicted)
     with np.errstate(all="ignore"):  # of sizes near the largest float: the check then finds nothing
-        found = [Remark(check.code, text) for check in CHECKS if (text := check.find(material))]
+        found = [Remark(check.code, plain(text)) for check in CHECKS if (text := check.find(material))]
     return (*table.remarks, *found)
 
 

@@ -85,7 +85,7 @@ def metric_json(
         "baseline_RMSE": metrics["baseline_rmse"],
         "cv_RMSE_mean": metrics.get("cv_rmse_mean"),
         "cv_RMSE_std": metrics.get("cv_rmse_std"),
-        **({"coverage": metrics["coverage"]} if "coverage" in metrics else {}),
+        **({"coverage": metrics["coverage_90"]} if "coverage_90" in metrics else {}),
         "rows_train": metrics["rows_train"],
         "rows_test": metrics["rows_test"],
         "model_name": standing.model_name,
