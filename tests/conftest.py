@@ -122,9 +122,20 @@ def run_id(done: Done) -> str:
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a file's tests to one worker, and all that use the workspace to one: there is one workspace in a run.
+
+    Faults and jobs of a test could meet another's if two workers shared it.
+    """
+    for item in items:
+        shared = "standin_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("standin" if shared else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def standin_session() -> Iterator[StandIn]:
-    """A workspace on this machine, started once for all tests that want one.
+    """A workspace on this machine, started once in a run, by the worker that has all tests that use it.
 
     At the end no client may have asked for a route that the stand-in does not know: that is how an update of
     a client library is noticed.
@@ -187,5 +198,5 @@ def remote(
     warm = Warm(standin_session, said)
     yield warm
     warm.close()
-    for path in said.iterdir():
-        assert not SECRET.search(path.read_text()), path
+    for path in said.rglob("*"):
+        assert path.is_dir() or not SECRET.search(path.read_text(encoding="utf-8")), path

@@ -88,7 +88,7 @@ def _run(
         )
         print(told, file=sys.stderr)
         return told.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug; its traceback is kept in a file
         if debug:
             _show(error)
         print(f"error: {redact(_said(error))}\n  fix: this is a bug; report it with {_keep(error)}", file=sys.stderr)

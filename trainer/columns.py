@@ -325,3 +325,39 @@ def _looks_numeric(
         .replace("%", " %")
         .replace("  ", " "),
     )
+
+
+# -- by a kind that is known ----------------------------------------------------------------------
+
+
+def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
+    """Read text as numbers, or booleans, that it is known to be; a value of each row, and the first that is none."""
+    words, gaps = _words(text)
+    lower = pc.utf8_lower(words)
+    spoken = pc.is_in(lower, pa.array(["true", "false"])).to_numpy(zero_copy_only=False)
+    values = np.where(pc.equal(lower, "true").to_numpy(zero_copy_only=False), 1.0, 0.0)
+    fits = matches(words, _STYLES[decimal]) & ~gaps & ~spoken
+    if fits.any():
+        values[fits] = _values(words.filter(pa.array(fits)), decimal)
+    other = np.flatnonzero(~(fits | spoken | gaps))
+    return text.spread(np.where(gaps, np.nan, values), np.nan), str(text.values[other[0]]) if len(other) else None
+
+
+def as_dates(text: Text) -> tuple[npt.NDArray[np.datetime64], str, str | None]:
+    """Read text as dates that it is known to be; a value of each row, how, and the first value where that fails."""
+    words, gaps = _words(text)
+    nothing = np.datetime64("NaT", "us")
+    known = words.filter(pa.array(~gaps))
+    found: tuple[npt.NDArray[Any], str] | None = np.empty(0, "datetime64[us]"), ""
+    if len(known):
+        plain_dates = _plain(known, ".")
+        found = (plain_dates[1], "") if plain_dates and plain_dates[0] == "datetime" else dates.read(known)
+    if found is None:
+        return text.spread(np.full(len(words), nothing), nothing), "", str(text.values[np.argmax(~gaps)])
+    return text.spread(_put(found[0].astype("datetime64[us]"), gaps), nothing), found[1], None
+
+
+def _words(text: Text) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    words = pc.utf8_trim(pa.array(text.values, pa.string()), characters=_BLANKS)
+    gaps = pc.is_in(pc.utf8_lower(words), pa.array(sorted(_TOKENS))).to_numpy(zero_copy_only=False)
+    return words, np.asarray(gaps, dtype=bool)

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from socket import gaierror, gethostbyname
@@ -23,11 +23,14 @@ import numpy.typing as npt
 
 from trainer import formats, reading, table
 from trainer.errors import UserError
+from trainer.group import ALONE
 from trainer.heartbeat import Heartbeat, LostError
 from trainer.readers import integer
 from trainer.roles import assign
+from trainer.settings import check_distributed
 
 if TYPE_CHECKING:
+    from trainer.group import Group
     from trainer.settings import Settings
 
 # Nodes start minutes apart: so long a process waits for the others to come, and says so now and then.
@@ -83,6 +86,13 @@ def place() -> Place | None:
     rank = variable("RANK", found["RANK"], low=0, high=size - 1)
     port = variable("MASTER_PORT", found["MASTER_PORT"], low=1, high=65535)
     return Place(rank, size, found["MASTER_ADDR"], port)
+
+
+def check(asked: "Settings", own: Place | None) -> None:
+    """Refuse what several processes cannot do, in each of them, before any waits for another."""
+    if own is not None:
+        check_distributed(asked, own.world_size)
+        check_share(asked, own)
 
 
 def check_share(settings: "Settings", own: Place) -> None:
@@ -148,6 +158,11 @@ class ProcessGroup:
         self.check()
         own = np.asarray(values, dtype=np.float64)
         return collective.allreduce(own, collective.Op[operation]) if own.size else own
+
+
+def joined(own: Place | None, on_loss: Callable[[], None] | None = None) -> "AbstractContextManager[Group]":
+    """Return the processes that train together, for as long as the block lasts; this one alone where there are none."""
+    return nullcontext(ALONE) if own is None else process_group(own, on_loss)
 
 
 @contextmanager
@@ -323,7 +338,7 @@ def _alone(own: Place, error: Exception | None) -> UserError:
     )
 
 
-def metrics(group: ProcessGroup, actual: Floats, predicted: Floats, train_target: Floats) -> dict[str, float]:
+def metrics(group: "Group", actual: Floats, predicted: Floats, train_target: Floats) -> dict[str, float]:
     """Measure the predictions of all processes' test rows, exactly: by the sums of each one's.
 
     Parameters

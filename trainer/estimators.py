@@ -14,8 +14,9 @@ _positive: Reader = partial(number, low=0, open_low=True)
 _count: Reader = partial(integer, low=1, high=2**31 - 1)
 
 # The values of a text column that are encoded each for itself: in columns that are mostly 0, which cost a linear model
-# little and a forest much, or as what HistGradientBoosting calls a category, of which it takes 255.
-MANY, FEW, NATIVE = 1_000, 50, 250
+# little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255,
+# and leaves those with fewer than 10 rows out.
+MANY, FEW, NATIVE = 1_000, 20, 250
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Estimator:
         Whether its numbers are standardised, as the parameter ``scaling`` says.
     takes_missing : bool
         Whether it has a way of its own with missing numbers.
-    most_categories : int
-        A text column with more values is encoded by their mean targets.
+    most_categories, rows_a_category : int
+        A text column with more values, or fewer rows for each of them on average, is encoded by their mean targets.
     categorical : callable or None
         Whether it has a way of its own with categories: how many features are, of how many (the first ones), turned
         into the parameters that tell it. None: they are one-hot encoded.
@@ -53,6 +54,7 @@ class Estimator:
     scaled: bool = True
     takes_missing: bool = False
     most_categories: int = FEW
+    rows_a_category: int = 1
     categorical: Callable[[int, int], Mapping[str, Any]] | None = None
     package: str = "scikit-learn"
 
@@ -121,6 +123,7 @@ ESTIMATORS: dict[str, Estimator] = {
         },
         takes_missing=True,
         most_categories=NATIVE,
+        rows_a_category=20,
         categorical=_categorical_features,
     ),
     "xgboost": Estimator(

@@ -17,7 +17,7 @@ from trainer.estimators import Estimator
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Column
+    from trainer.table import Column
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.uint64] | None
@@ -28,15 +28,20 @@ LARGE_VALUES = 4_000_000
 # Folds in which the mean targets of categories are computed for the rows of the other folds.
 CROSS_FITTING = 5
 MISSING = "nan"
+# Rows that show whether a column may be empty.
+SEEMING_ROWS = 100
 
-# What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, two functions that
-# convert columns, the encoder of dates, and xgboost's model.
+# What skops must be told to trust beyond its own list: compiled parts of numpy and scikit-learn, functions that convert
+# columns (`check_array` in a partial is HistGradientBoosting's own), the encoder of dates, and xgboost's model.
 TRUSTED_TYPES = [
+    "functools.partial",
     "numpy.asarray",
     "numpy.dtype",
+    "pandas._libs.missing.NAType",
     "pandas.core.tools.datetimes.to_datetime",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
     "skrub._datetime_encoder.DatetimeEncoder",
     "skrub._datetime_encoder._CircularEncoder",
     "xgboost.core.Booster",
@@ -59,25 +64,28 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     Notes
     -----
     Missing numbers become the median, with an indicator where training has them, unless the estimator has a way of its
-    own; numbers are standardised with ``scaling='standard'``. Text of up to ``estimator.most_categories`` values is
-    one-hot encoded, or left to the estimator as categories; beyond that, each value stands for its mean target. A
+    own; numbers are standardised with ``scaling='standard'``. Text is one-hot encoded, or left to the estimator as
+    categories; where it has too many values for that, as the entry says, each value stands for its mean target. A
     date becomes its parts and its place in the year, week and day. What training has not seen, and a missing text,
     count as a value of its own.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
-    numbers = [column.name for column in columns if column.kind in ("number", "integer", "boolean")]
-    texts = [column.name for column in columns if column.kind == "text"]
-    dates = [column.name for column in columns if column.kind == "datetime"]
-    many = {name for name in texts if features[name].nunique(dropna=False) > estimator.most_categories}
-    few = [name for name in texts if name not in many]
+    # by their places, not their names: scikit-learn looks for each name in the list of all. Scoring goes by names.
+    places = {name: place for place, name in enumerate(features.columns)}
+    numbers = [places[column.name] for column in columns if column.kind in ("number", "integer", "boolean")]
+    texts = [places[column.name] for column in columns if column.kind == "text"]
+    dates = [places[column.name] for column in columns if column.kind == "datetime"]
+    most = min(estimator.most_categories, len(features) // estimator.rows_a_category)
+    many = {place for place in texts if features.iloc[:, place].nunique(dropna=False) > most}
+    few = [place for place in texts if place not in many]
     transformers: list[tuple[str, Any, Any]] = []
     if few:
         transformers.append(("categories", _one_hot() if estimator.categorical is None else _codes(), few))
     if many:
-        transformers.append(("means", _means(), [name for name in texts if name in many]))
-    transformers += [(f"date{number}", _date(estimator), name) for number, name in enumerate(dates)]
+        transformers.append(("means", _means(), [place for place in texts if place in many]))
+    transformers += [(f"date{number}", _date(estimator), place) for number, place in enumerate(dates)]
     if numbers:
         transformers.append(("numbers", _numbers(estimator, settings.scaling == "standard"), numbers))
     built = estimator.build(**settings.hyperparameters, random_state=settings.seed)
@@ -102,13 +110,17 @@ def fit(estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats
     """
     if estimator.is_linear and is_large(features) and moments.have(features):
         return moments.fit(model, features, moments.take(features, target)[0])
+    features = _without_empty_columns(features)
     columns, final_step = model.named_steps["columns"], model.named_steps["estimator"]
-    encoders = [f"{name}__encoder__cv" for name, _, _ in columns.transformers if name == "means"]
-    columns.set_params(**dict.fromkeys(encoders, _cross_fitting(final_step, target, groups)))
+    kinds = {kind: names for kind, _, names in columns.transformers}
+    if "means" in kinds:
+        columns.set_params(means__encoder__cv=_cross_fitting(final_step, target, groups))
     matrix = columns.fit_transform(features, target)
-    columns.set_params(**dict.fromkeys(encoders, CROSS_FITTING))
+    if "means" in kinds:  # the rows of a fold have no place in a model
+        for step in (columns.named_transformers_["means"], columns.get_params()["means"]):
+            step.set_params(encoder__cv=CROSS_FITTING)
     if estimator.categorical is not None:
-        categories = next((len(names) for name, _, names in columns.transformers if name == "categories"), 0)
+        categories = len(kinds.get("categories", ()))
         final_step.set_params(**estimator.categorical(categories, matrix.shape[1]))
     parallel = "n_jobs" in final_step.get_params()
     if parallel:
@@ -152,36 +164,34 @@ def prepared(
         )
     columns, estimator = model.named_steps["columns"], model.named_steps["estimator"]
     matrix = columns.transform(features)
-    made: dict[str, list[int]] = {}
-    for kind, step, names in columns.transformers_:
+    parts: list[list[int]] = [[] for _ in columns.feature_names_in_]
+    for kind, step, places in columns.transformers_:
         if kind == "remainder":
             continue
         start = columns.output_indices_[kind].start
-        for name, count in _made(step, [names] if isinstance(names, str) else list(names)):
-            made.setdefault(name, []).extend(range(start, start + count))
+        for place, count in _made(step, [places] if isinstance(places, int) else list(places)):
+            parts[place].extend(range(start, start + count))
             start += count
-    parts = [np.array(made[name], dtype=np.intp) for name in features.columns]
     dense = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
-    return dense, parts, lambda rows: _predicted(estimator, rows)
+    return dense, [np.array(own, dtype=np.intp) for own in parts], lambda rows: _predicted(estimator, rows)
 
 
 def _predicted(estimator: Any, rows: Any) -> Floats:
     return np.asarray(estimator.predict(rows), dtype=np.float64)
 
 
-def _made(step: Any, names: list[str]) -> Iterator[tuple[str, int]]:
+def _made(step: Any, places: list[int]) -> Iterator[tuple[int, int]]:
     """Say in their order how many columns a fitted step has made of each feature, and then of which one a gap."""
-    steps = step.named_steps
-    encoder, imputer = steps.get("encoder"), steps.get("imputer")
+    encoder, imputer = step.named_steps.get("encoder"), step.named_steps.get("imputer")
     if hasattr(encoder, "all_outputs_"):
-        yield names[0], len(encoder.all_outputs_)
+        yield places[0], len(encoder.all_outputs_)
         return
     one_hot = hasattr(encoder, "drop_idx_")
-    for place, name in enumerate(names):
-        yield name, len(encoder.categories_[place]) if one_hot else 1
+    for number, place in enumerate(places):
+        yield place, len(encoder.categories_[number]) if one_hot else 1
     if imputer is not None:
-        for place in imputer.indicator_.features_:
-            yield names[place], 1
+        for number in imputer.indicator_.features_:
+            yield places[number], 1
 
 
 def is_pipeline(model: Any) -> bool:
@@ -204,17 +214,27 @@ def params(model: Any) -> dict[str, str]:
     return {f"estimator__{name}": str(value) for name, value in final(model).get_params().items()}
 
 
+def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which a column that is missing in all of them, as may be in a fold, is constant."""
+    seeming = features.columns[features.head(SEEMING_ROWS).isna().all()]
+    empty = [name for name in seeming if features[name].isna().all() and features[name].dtype != object]
+    constant = {name: pd.Series(0, index=features.index).astype(features[name].dtype) for name in empty}
+    return features.assign(**{str(name): values for name, values in constant.items()}) if empty else features
+
+
 def _numbers(estimator: Estimator, standard: bool) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
     scaled = standard and estimator.scaled
-    steps: list[tuple[str, Any]] = []
+    # MLflow hands a nullable column on as objects, in which NA is no number
+    gaps = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=np.nan, keep_empty_features=True)
+    steps: list[tuple[str, Any]] = [("gaps", gaps)]
     if not estimator.takes_missing:
         # a column may be empty in the training part of a fold
         steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)))
-    if scaled or not steps:
+    if scaled or estimator.takes_missing:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))
     return Pipeline(steps)
@@ -226,13 +246,15 @@ def _date(estimator: Estimator) -> Any:
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from skrub import DatetimeEncoder
 
+    # a linear model sees no year, week or day in numbers that begin anew; trees do
+    periodic = "circular" if estimator.is_linear else None
     reading: Mapping[str, Any] = {"format": "mixed", "utc": True, "errors": "coerce"}
     steps: list[tuple[str, Any]] = [
         ("reader", FunctionTransformer(pd.to_datetime, kw_args=reading)),
-        ("encoder", DatetimeEncoder(add_weekday=True, add_day_of_year=True)),
+        ("encoder", DatetimeEncoder(add_weekday=True, add_day_of_year=True, periodic_encoding=periodic)),
     ]
     if not estimator.takes_missing:
-        steps += [("imputer", SimpleImputer(strategy="median", keep_empty_features=True)), ("scaler", StandardScaler())]
+        steps += [("imputer", SimpleImputer(strategy="median")), ("scaler", StandardScaler())]
     return Pipeline(steps)
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
-    from trainer.loading import Column, Kind
+    from trainer.columns import Kind
+    from trainer.table import Column
 
 # Rows, evenly chosen, that quantiles and shares are taken from.
 SAMPLED_ROWS = 100_000

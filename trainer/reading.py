@@ -127,6 +127,13 @@ class Reading:
         csv.text.update(self.names if column is None or len(csv.text) >= RETRIES else [column])
         self.schema.update(dict.fromkeys(csv.text, pa.string()))
 
+    def keep_as_text(self, names: Sequence[str]) -> None:
+        """Read columns of CSV that are known to be text as the text that they are; another format says it itself."""
+        csv = self.files[0].csv
+        if csv is not None:
+            csv.text.update(names)
+            self.schema.update(dict.fromkeys(names, pa.string()))
+
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Give the rows of some columns, in the table's order.
 

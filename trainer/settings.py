@@ -241,6 +241,17 @@ VERIFY = (
     Parameter("record", "no", "yes: log the result as a run of its own; no: only say it", _one_of(("yes", "no"))),
     _TRUST,
 )  # fmt: skip
+PREDICT = (
+    _WHICH,
+    _TABLE[0],
+    Parameter("output", "predictions.csv", "a file to write: .csv or .parquet"),
+    Parameter(
+        "key", AUTO, "columns to copy before the predictions; auto: those that named the groups of training",
+        lambda name, given: None if given == AUTO else _none_or_names(name, given),
+    ),
+    *(one for one in _TABLE if one.name in ("separator", "decimal")),
+    _TRUST,
+)  # fmt: skip
 CHAMPION = (
     Parameter("model_name", _MODEL.default, "registered model", model_name),
     Parameter(
@@ -252,6 +263,7 @@ CHAMPION = (
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": MAIN,
     "sweep": SWEEP,
+    "predict": PREDICT,
     "verify": VERIFY,
     "champion": CHAMPION,
 }

@@ -193,7 +193,7 @@ def drop_columns(matrix: npt.NDArray[Any], dropped: list[int]) -> npt.NDArray[An
         rest = np.delete(block, dropped, axis=1).reshape(-1)
         flat[end : end + len(rest)] = rest
         end += len(rest)
-    return flat[:end].reshape(-1, width)
+    return flat[:end].reshape(len(matrix), width)
 
 
 def _blocks(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:

@@ -66,7 +66,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that has been read, checked and split; `n_rows` are those with a target."""
+    """A table that has been read, checked and split.
+
+    `n_rows` are those with a target; `time_cut` is, with ``split=time``, when the test rows begin.
+    """
 
     source: formats.Source
     n_rows: int
@@ -75,6 +78,7 @@ class Table:
     test: Rows
     rows_without_target: int = 0
     remarks: tuple[Remark, ...] = ()
+    time_cut: str = ""
 
     @property
     def n_features(self) -> int:
@@ -129,8 +133,8 @@ def _load(settings: "Settings", decimal: str, group: Group) -> Table:
     check(draft, roles)
     with group.sharing_errors():
         described = _columns(draft)
-        training, test = _divided(draft, roles, settings)
-    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks))
+        training, test, cut = _divided(draft, roles, settings)
+    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks), cut)
 
 
 def check_share(found: reading.Reading, roles: Roles) -> None:
@@ -177,9 +181,10 @@ def _gather(found: reading.Reading, roles: Roles) -> Gathered:
 # -- the two sides --------------------------------------------------------------------------------
 
 
-def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Rows]:
+def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Rows, str]:
     groups = _hashes(draft, draft.keys) if draft.keys else None
     in_test = _chosen(draft, roles, settings, groups)
+    cut = str(draft.values(roles.time)[in_test].min()) if roles.time else ""
     numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
     if roles.extra:
@@ -191,7 +196,7 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Ro
     others = {name: take_out(values, in_test) for name, values in draft.others.items()}
     training = Rows(_frame(draft, matrix, {name: both[0] for name, both in others.items()}), target, own)
     frame = _frame(draft, test_matrix, {name: both[1] for name, both in others.items()})
-    return training, Rows(frame, test_target, test_own, keys, numbers)
+    return training, Rows(frame, test_target, test_own, keys, numbers), cut
 
 
 def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hashes | None) -> Mask:

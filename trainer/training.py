@@ -1,5 +1,6 @@
 """From the rows of a table to a model that has been measured: what a training run and a search share."""
 
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -8,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import bootstrap, evaluation, pipeline
+from trainer import bootstrap, distributed, evaluation, intervals, pipeline
 from trainer.errors import UserError
 from trainer.estimators import ESTIMATORS
 from trainer.evaluation import Folds
-from trainer.loading import Table
+from trainer.group import ALONE, Group
 from trainer.progress import progress
 from trainer.settings import Settings
+from trainer.table import Table
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,6 +44,8 @@ class Outcome:
     importance : DataFrame
         From `evaluation.importance`.
     folds : Folds
+    interval : Interval or None
+        Of its predictions; None where there are too few rows for one.
     """
 
     model: Any
@@ -49,6 +53,13 @@ class Outcome:
     metrics: dict[str, float]
     importance: pd.DataFrame
     folds: Folds
+    interval: intervals.Interval | None = None
+
+
+def learn(settings: Settings, table: Table, group: Group = ALONE) -> Outcome:
+    """Cross-validate, fit, and measure on the test rows; of several processes each does its part."""
+    folds = cross_validate(settings, table)
+    return measure(settings, fit(settings, table, folds), table, group)
 
 
 def cross_validate(settings: Settings, table: Table) -> Folds:
@@ -73,16 +84,25 @@ def fit(settings: Settings, table: Table, folds: Folds) -> Fitted:
     return Fitted(model, rows.target.mean(), measured, folds)
 
 
-def measure(settings: Settings, fitted: Fitted, table: Table) -> Outcome:
-    """Measure on the test rows."""
+def measure(settings: Settings, fitted: Fitted, table: Table, group: Group = ALONE) -> Outcome:
+    """Measure on the test rows; of several processes the metrics are of all rows, the rest of this one's."""
     rows = table.test
     predicted = pipeline.predict(fitted.model, rows.features)
-    measured = evaluation.metrics(rows.target, predicted, fitted.baseline)
-    if interval := bootstrap.rmse_interval(rows.target, predicted, rows.groups, settings.seed):
-        measured |= {"rmse_low": interval[0], "rmse_high": interval[1]}
+    counted: dict[str, float] = {"rows_test": len(rows.target)}
+    if group.world_size > 1:
+        own = f"{len(table.training.target)} training + {len(rows.target)} test rows"
+        print(f"process {group.rank} of {group.world_size}: {own} of {table.n_rows}", file=sys.stderr)
+        measured = distributed.metrics(group, rows.target, predicted, table.training.target)
+        counted = {name: measured[name] for name in ("rows_train", "rows_test")}
+    else:
+        measured = evaluation.metrics(rows.target, predicted, fitted.baseline)
+    if bounds := bootstrap.rmse_interval(rows.target, predicted, rows.groups, settings.seed):
+        measured |= {"rmse_low": bounds[0], "rmse_high": bounds[1]}
+    interval = intervals.measure(fitted.folds.residuals, rows.target - predicted)
+    measured |= interval.metrics if interval else {}
     importance = evaluation.importance(fitted.model, rows.features, rows.target, settings.seed)
-    both = measured | fitted.metrics | {"rows_test": len(rows.target)}
-    return Outcome(fitted.model, predicted, both, importance, fitted.folds)
+    both = measured | fitted.metrics | counted
+    return Outcome(fitted.model, predicted, both, importance, fitted.folds, interval)
 
 
 def _check_sizes(table: Table, target: str) -> None:

@@ -8,8 +8,8 @@ from time import process_time
 from trainer import tracking, training
 from trainer.errors import UserError
 from trainer.evaluation import Folds
-from trainer.loading import Table
 from trainer.settings import CV_FOLDS, Settings
+from trainer.table import Table
 
 
 @dataclass(frozen=True)
