@@ -132,7 +132,7 @@ def test_a_process_that_nobody_joins_says_so_while_it_waits_and_ends(shared: Pat
 
 def test_what_is_wrong_with_one_share_ends_all(tmp_path: Path) -> None:
     frame = rounded()
-    frame.loc[790, "c"] = np.inf  # in the second row group, which only process 1 reads
+    frame.loc[778, "c"] = np.inf  # in the second row group, which only process 1 reads
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=500, index=False)
     broken = frame.assign(c=1.0).to_parquet(row_group_size=500, index=False)
     middle = broken.index(b"PAR1") + 4
@@ -140,7 +140,7 @@ def test_what_is_wrong_with_one_share_ends_all(tmp_path: Path) -> None:
         for rank in range(2):
             done = ranks.end(rank)
             assert done.code == 2
-            assert f"column 'c' of {tmp_path / 't.parquet'} is infinite in row 791" in done.err
+            assert f"column 'c' of {tmp_path / 't.parquet'} is infinite in row 779" in done.err
     (tmp_path / "b.parquet").write_bytes(broken[:middle] + b"\xff" * 40 + broken[middle + 40 :])  # process 0 reads it
     with Ranks(2, tmp_path / "b.parquet") as ranks:
         first, second = ranks.end(0), ranks.end(1)
