@@ -243,7 +243,8 @@ def served(state: Path, *command: str) -> subprocess.Popen[str]:
 
 
 @needs_proc
-def test_a_command_is_interrupted_as_in_a_terminal_and_nothing_remains(tmp_path: Path) -> None:
+def test_whatever_ends_it_nothing_remains_and_its_jobs_have_failed_when_it_is_opened_again(tmp_path: Path) -> None:
+    """A command is interrupted as in a terminal; the same state is served, and killed."""
     with ending(served(tmp_path, sys.executable, "-c", SUBMIT, str(tmp_path))) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
@@ -252,10 +253,6 @@ def test_a_command_is_interrupted_as_in_a_terminal_and_nothing_remains(tmp_path:
         assert process.stdout.readline() == "interrupted\n"
         assert process.wait(240) == 5
     assert gone(tmp_path), alive(tmp_path)
-
-
-@needs_proc
-def test_it_serves_until_it_is_killed_and_its_jobs_have_failed_when_it_is_opened_again(tmp_path: Path) -> None:
     with ending(served(tmp_path)) as process:
         environ = _exported(process)
         again = StandIn.attach(tmp_path)
@@ -263,20 +260,32 @@ def test_it_serves_until_it_is_killed_and_its_jobs_have_failed_when_it_is_opened
         assert {"AZURE_SUBSCRIPTION_ID", "AZUREML_WORKSPACE_NAME", "HTTPS_PROXY"} <= set(environ)
         assert http.call(again, "GET", "/computes").status_code == 503, "the fault of the command line"
         assert http.call(again, "GET", "/computes").status_code == 200
-        http.submit(again, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600").raise_for_status()
-        http.wait(again, "stubborn", "Running")
+        assert http.wait(again, "stubborn") == "Failed"
+        assert "is gone" in http.details(again, "stubborn")["error"]["error"]["message"]
+        http.submit(again, "endless", "trap '' TERM; (sleep 600; true) & sleep 600").raise_for_status()
+        http.wait(again, "endless", "Running")
         process.kill()
         assert process.wait(240) == -signal.SIGKILL
     assert gone(tmp_path), alive(tmp_path)
+
+
+@needs_proc
+def test_it_may_be_ended_while_it_starts(tmp_path: Path) -> None:
     with ending(served(tmp_path)) as process:
-        _exported(process)
-        assert http.wait(again, "stubborn") == "Failed"
-        assert "is gone" in http.details(again, "stubborn")["error"]["error"]["message"]
-        http.submit(again, "endless", "sleep 600").raise_for_status()
-        http.wait(again, "endless", "Running")
+        until = time.monotonic() + 240
+        while not (tmp_path / "service.log").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
         process.terminate()
         assert process.wait(240) == 128 + signal.SIGTERM
     assert gone(tmp_path), alive(tmp_path)
+
+
+def test_its_time_is_up_whatever_its_owner_does() -> None:
+    workspace = StandIn(lifetime=0.5)
+    command = workspace._command()
+    assert 0 < float(command[command.index("--lifetime") + 1]) <= 1
+    workspace.close()
 
 
 def _exported(process: subprocess.Popen[str]) -> dict[str, str]:
