@@ -135,7 +135,7 @@ def wait(workspace: StandIn, name: str, *states: str, seconds: float = 240) -> s
         if status in wanted:
             return status
         assert time.monotonic() < until, f"{name} is still {status}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def details(workspace: StandIn, name: str) -> dict[str, Any]:
