@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -25,6 +26,9 @@ VERSIONS = {
     "locations": "2023-08-01-preview",
     "": "2024-10-01-preview",
 }
+
+# A token lives for a day, and a stand-in that is started again knows its own.
+_TOKENS: dict[Path, str] = {}
 
 
 def token(workspace: StandIn, audience: str = MANAGEMENT) -> str:
@@ -61,7 +65,10 @@ def call(workspace: StandIn, method: str, url: str, *, bearer: str | None = "", 
         url = f"{MANAGEMENT}{names.SCOPE}{url}"
     headers = options.pop("headers", {})
     if bearer is not None:
-        headers = {"Authorization": f"Bearer {bearer or token(workspace)}"} | headers
+        if not bearer:
+            bearer = _TOKENS.setdefault(workspace.folder.root, "") or token(workspace)
+            _TOKENS[workspace.folder.root] = bearer
+        headers = {"Authorization": f"Bearer {bearer}"} | headers
     environ = workspace.environ
     with requests.Session() as session:
         session.trust_env = False
@@ -128,7 +135,7 @@ def wait(workspace: StandIn, name: str, *states: str, seconds: float = 240) -> s
         if status in wanted:
             return status
         assert time.monotonic() < until, f"{name} is still {status}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def details(workspace: StandIn, name: str) -> dict[str, Any]:
