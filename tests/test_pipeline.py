@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import skops.io
+from trainer.table import Column
 
 from trainer import evaluation, pipeline, settings
 from trainer.estimators import ESTIMATORS
-from trainer.loading import Column
 
 ROWS = 60
 TREES = {"n_estimators": "5"}

@@ -203,6 +203,19 @@ def test_text_stays_the_text_that_it_is_and_marks_are_read_as_in_training(tmp_pa
     np.testing.assert_allclose(pd.read_csv(tmp_path / "work" / "out.csv")["prediction"], expected, rtol=1e-9)
 
 
+def test_dates_in_another_spelling_are_read_and_how_is_told(tmp_path: Path, predicts: Predicts) -> None:
+    dated = models.saved(tmp_path / "dated", "ridge", "size", "since")
+    frame, _ = models.table("size", "since")
+    days = frame.assign(since=frame["since"].dt.normalize())
+    done = predicts(days.assign(since=days["since"].dt.strftime("%d.%m.%Y")), model=dated)
+    assert done.code == 0, done.err
+    assert "! since: its dates are read day first\n" in done.out
+    expected = model_folder.load(dated).predict(days)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "work" / "out.csv")["prediction"], expected, rtol=1e-9)
+    done = predicts(days.assign(since="soon"), model=dated)
+    assert (done.code, "holds 'soon' in row 1, and " in done.err) == (2, True), done.err
+
+
 def test_a_column_that_goes_on_otherwise_than_it_begins_is_read_again(
     few: Path, predicts: Predicts, tmp_path: Path
 ) -> None:

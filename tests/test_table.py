@@ -42,7 +42,8 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_kinds_of_columns_and_what_they_are_inside(tmp_path: Path) -> None:
     lines = [
-        f"{i},{i / 2},{'' if i == 3 else i},{i % 2 == 0},{'' if i == 5 else i % 2 == 0},{'xyz'[i % 3]},2024-01-{i + 1:02},{i}"
+        f"{i},{i / 2},{'' if i == 3 else i},{i % 2 == 0},{'' if i == 5 else i % 2 == 0},{'xyz'[i % 3]},"
+        f"2024-01-{i + 1:02},{i}"
         for i in range(12)
     ]
     (tmp_path / "t.csv").write_text("int,float,gapped,flag,gapped_flag,text,day,y\n" + "\n".join(lines))

@@ -157,7 +157,7 @@ def test_a_mistake_leaves_no_run(trains: Trainer, store: mlflow.MlflowClient) ->
         ({"n_estimator": "3"}, "did you mean '--n-estimators'?"),
         ({"data": "nowhere.csv"}, "nowhere.csv"),
         ({"target": "progresion"}, "did you mean 'progression'?"),
-        ({"test_fraction": "0.00001"}, "the stable split with test_fraction=1e-05 leaves 0 test rows"),
+        ({"test_fraction": "0.99999"}, "the stable split with test_fraction=0.99999 leaves 0 training rows"),
     ]
     for given, cause in mistakes:
         done = trains(model_name="never", **given)

@@ -350,7 +350,7 @@ def as_dates(text: Text) -> tuple[npt.NDArray[np.datetime64], str, str | None]:
     known = words.filter(pa.array(~gaps))
     found: tuple[npt.NDArray[Any], str] | None = np.empty(0, "datetime64[us]"), ""
     if len(known):
-        plain_dates = _plain(known)
+        plain_dates = _plain(known, ".")
         found = (plain_dates[1], "") if plain_dates and plain_dates[0] == "datetime" else dates.read(known)
     if found is None:
         return text.spread(np.full(len(words), nothing), nothing), "", str(text.values[np.argmax(~gaps)])

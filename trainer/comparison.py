@@ -215,7 +215,9 @@ def incomparable(
         return f"its feature {changed[0]} is {its_kinds[changed[0]]}, and here it is {kinds[changed[0]]}"
     if challenger["split"] == "time":
         its, own = champion.get("time_cut", ""), challenger.get("time_cut", "")
-        return "" if its and _is_before(its, own) else f"it has trained on rows up to {its or 'a time that is not known'}"
+        return (
+            "" if its and _is_before(its, own) else f"it has trained on rows up to {its or 'a time that is not known'}"
+        )
     extra = sorted(kinds.keys() - its_kinds.keys())
     if extra and challenger["key"] == NONE:
         return (

@@ -114,7 +114,7 @@ def _check_nodes(count: int, children: Iterable[npt.NDArray[Any]]) -> None:
     every = np.concatenate([np.asarray(side, dtype=np.int64) for side in children])
     _check_range("node", every, count)
     parents = np.bincount(every, minlength=count)
-    if count < 1 or parents[0]:
+    if count < 1 or parents[0] or parents.max() > 1:
         raise ForgedError("a tree leads back to a node that it comes from")
 
 
