@@ -25,7 +25,7 @@ YEARS = (1_500, 2_200)
 NUMERIC_SHARE = 0.9
 NUMBER = re.compile(r"\s*[+-]?(0|[1-9]\d*|\d*\.\d+|[1-9]\d*\.\d*|0\.)([eE][+-]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 NINES = re.compile(r"-?(9{2,}|8{3,}|7{3,}|6{3,})")
 DISTINCT_SHARE = 0.95
 # What names an entity: at least this many, with so many rows each, most of them more than once, and alike.

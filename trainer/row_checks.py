@@ -169,7 +169,7 @@ def _forest(material: Material) -> float:
     texts = [
         pd.factorize(pd.Series(values[rows]).fillna("(missing)"), sort=True)[0] for values in material.texts.values()
     ]
-    values = np.column_stack([material.numbers[rows], *texts]).astype(np.float32)
+    values = np.clip(np.column_stack([material.numbers[rows], *texts]), -1e30, 1e30).astype(np.float32)
     target = material.target[rows]
     half = _halves(material.groups[rows] if material.groups is not None else np.arange(len(target)))
     predicted = np.empty(len(target))
