@@ -1,11 +1,11 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse test lint check format sync lock bench mutate
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench mutate
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md tests/standin/README.md
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
 
 train: ## one training run with the defaults of MLproject: make train ARGS="-P estimator=elasticnet"
 	uv run mlflow run . --env-manager local $(ARGS)
@@ -27,6 +27,9 @@ predict: ## score a new table: make predict ARGS="-P data=new.csv -P output=pred
 
 rehearse: ## a submission to Azure Machine Learning, on this machine, without an account
 	uv run python -m tests.standin -- python submit/remote.py --yes $(ARGS)
+
+rehearse-deploy: ## the model served as Azure Machine Learning serves it, on this machine; ARGS="--model FOLDER"
+	uv run python -m tools.rehearse_deploy $(ARGS)
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)

@@ -6,8 +6,14 @@ python champion.py --model-name diabetes-progression --version 2    # make versi
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trainer import cli, registry, settings
+from trainer.causes import command
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 LINEAGE = ("rmse", "rows", "estimator", "target", "split", "test_fraction", "key", "data_sha256", "git_commit")
 
@@ -18,19 +24,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show(given: dict[str, str]) -> int:
-    """Print the champion and its lineage."""
-    name = settings.values(settings.CHAMPION, given)["model_name"]
-    champion = registry.champion(registry.client(), name)
-    if champion is None:
-        print(f"{name} has no champion")
+    """Print the champion and its lineage, after promoting a version by hand where one is given."""
+    asked = settings.values(settings.CHAMPION, given)
+    name, version = asked["model_name"], asked["version"]
+    client = registry.client()
+    if version is not None:
+        promote(client, name, str(version))
+    champion = registry.find_champion(client, name)
+    if champion.version is None:
+        error = registry.no_champion(client, name, champion)
+        print(f"{error.cause}\n  fix: {error.remedy}")
         return 1
-    print(f"champion      models:/{name}/{champion.version}")
-    print(f"since         {champion.tags.get(registry.SINCE, 'unknown')}")
-    print(f"because       {champion.tags.get(registry.VERDICT, 'somebody made it the champion by hand')}")
-    print(f"run           {champion.run_id}")
+    tags = champion.version.tags
+    print(f"champion      models:/{name}/{champion.number}")
+    print(f"since         {tags.get(registry.SINCE, 'unknown')}")
+    print(f"because       {tags.get(registry.VERDICT, 'somebody promoted it by hand')}")
+    print(f"run           {champion.version.run_id}")
     for tag in LINEAGE:
-        print(f"{tag:<13} {champion.tags.get(tag, 'unknown')}")
+        print(f"{tag:<13} {tags.get(tag, 'unknown')}")
     return 0
+
+
+def promote(client: "MlflowClient", name: str, version: str) -> None:
+    """Make a version the champion, because a person says so."""
+    known = {str(one.version): one for one in registry.versions(client, name)}
+    if version not in known:
+        raise UserError(
+            f"{name} has no version {version}; it has {', '.join(known) or 'none'}",
+            "give --version with one that there is" if known else f"{command('python')} train.py --model-name {name}",
+        )
+    former = registry.find_champion(client, name).number
+    if former == version:
+        return
+    verdict = known[version].tags.get(registry.VERDICT, "")
+    by_hand = f"promoted by hand, after version {former}" + (f"; before that: {verdict}" if verdict else "")
+    registry.conclude(client, name, version, by_hand)
+    registry.promote(client, name, version, former)
 
 
 if __name__ == "__main__":

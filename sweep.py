@@ -13,9 +13,11 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import checks, cli, results, search, settings, tracking, training, trials
+from trainer import checks, cli, distributed, results, search, settings, tracking, training, trials
 from trainer.card import run_name
-from trainer.loading import load
+from trainer.errors import UserError
+from trainer.results import Result
+from trainer.table import load
 
 SOURCE = "sweep.py"
 
@@ -27,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sweep(given: dict[str, str]) -> int:
     """One search, from a table to the registered model of its best trial."""
+    if distributed.place() is not None:
+        raise UserError("a search runs in one process, and WORLD_SIZE asks for several", "unset WORLD_SIZE")
     plan = search.plan(given)
     print("parameters ", settings.changes(settings.SWEEP, given))
     print(f"search      {plan}, as {given['search']} says")
@@ -39,7 +43,7 @@ def sweep(given: dict[str, str]) -> int:
         scores = []
         for trial in plan.trials:
             scores.append(one := trials.score(run, trial, table, SOURCE))
-            folds = one.folds
+            folds = one.folds.metrics
             print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
         best = trials.best(scores, given["search"])
         print(f"best        {best.trial.name}; now on the test rows:")
@@ -49,9 +53,10 @@ def sweep(given: dict[str, str]) -> int:
         tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
         remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
         remarks += checks.search_edge(plan.search, best.trial.params)
-        standing = results.store(run, chosen, table, outcome, remarks)
-    results.show(run, chosen, table, outcome, remarks, standing)
-    return 0
+        result = Result(chosen, table, outcome, remarks)
+        standing = results.store(session, run, result)
+    results.show(run, result, standing)
+    return 1 if standing.unmet else 0
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import checks, cli, results, settings, tracking, training
+from trainer import checks, cli, distributed, results, settings, tracking, training
 from trainer.card import run_name
-from trainer.loading import load
+from trainer.results import Result
+from trainer.table import load
 
 SOURCE = "train.py"
 
@@ -25,19 +26,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(given: dict[str, str]) -> int:
-    """One training run, from a table to a registered model."""
+    """One training run, from a table to a registered model; or the part of it of one process of several."""
     asked = settings.read(given)
+    place = distributed.place()
+    distributed.check(asked, place)
+    if place is not None and place.rank > 0:
+        with distributed.process_group(place) as group:
+            training.learn(asked, load(asked, group), group)
+        return 0
     print("parameters ", settings.changes(settings.MAIN, given))
     with tracking.session(given, SOURCE) as session:
-        table = load(asked)
-        run = session.open(run_name(asked, table.source.name))
-        folds = training.cross_validate(asked, table)
-        fitted = training.fit(asked, table, folds)
-        outcome = training.measure(asked, fitted, table)
+        with distributed.joined(place, session.abandon) as group:
+            table = load(asked, group)
+            run = session.open(run_name(asked, table.source.name))
+            outcome = training.learn(asked, table, group)
         remarks = checks.examine(asked, table, outcome.metrics, outcome.predicted)
-        standing = results.store(run, asked, table, outcome, remarks)
-    results.show(run, asked, table, outcome, remarks, standing)
-    return 0
+        result = Result(asked, table, outcome, remarks)
+        standing = results.store(session, run, result)
+    results.show(run, result, standing)
+    return 1 if standing.unmet else 0
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import pandas as pd
 
 from trainer import settings, training
 from trainer.errors import UserError
-from trainer.loading import Table, load
+from trainer.table import Table, load
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".parquet")
 MOST_BYTES = 30_000_000

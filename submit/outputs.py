@@ -1,91 +1,155 @@
-"""Bring home what a job has made, prove that it works, and name the model that was registered."""
+"""What a job has stored: downloaded complete or not at all, verified, and found among the registered models."""
 
+import errno
 import json
+import math
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer.verification import Agreement, UnusableError, score_again
-
-from submit.follow import no_such_job
-from submit.screen import size
+from submit.console import command, size
+from submit.rules import check_job_name
 from submit.workspace import Workspace
-from trainer.errors import UserError
+from trainer.errors import UserError, VerificationError
+from trainer.readers import NONE
 
-MODELS = "models"
-METRIC = "metric.json"
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from trainer.model_folder import Agreement
+
+MODELS, METRIC = "models", "metric.json"
+# A training run stores a few megabytes: more is not what it should be.
+MAX_FILES, MAX_BYTES, MAX_METRIC_BYTES = 10_000, 5_000_000_000, 5_000_000
 # A machine with other processor features may differ in the last digits of a prediction.
 TOLERANCE = 1e-9
-_PARALLEL = 8
-_ATTEMPTS = 3
+_PARALLEL, _ATTEMPTS = 8, 3
 _DATASTORE = re.compile(r"azureml://(?:.*/)?datastores/(?P<store>[^/]+)/(?:paths/)?(?P<path>.+?)/?")
-
-
-class ProofError(UserError):
-    """What came down is not what the job has made, or does not work."""
-
-    exit_code = 3
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What was downloaded and found to be right.
+class Artifacts:
+    """Where the artifacts and logs of a job lie: a datastore, a folder in its container."""
 
-    Attributes
-    ----------
-    folder : Path
-    files, bytes : int
-    metric : dict
-        The contents of ``metric.json``.
-    agreement : Agreement
-    """
+    workspace: Workspace
+    store: str
+    prefix: str
+    container: "ContainerClient"
+
+    def listing(self, path: str = "") -> list[tuple[str, int]]:
+        """List what begins with a path, with its size in bytes."""
+        begin = f"{self.prefix}/{path}"
+
+        def ask() -> list[tuple[str, int]]:
+            blobs = islice(self.container.list_blobs(name_starts_with=begin), MAX_FILES + 1)
+            return [(blob.name.removeprefix(f"{self.prefix}/"), int(blob.size or 0)) for blob in blobs]
+
+        return self.workspace.call("list the artifacts", ask)
+
+    def address(self, path: str) -> str:
+        """Return the address at which another job can read what lies there."""
+        return f"azureml://datastores/{self.store}/paths/{self.prefix}/{path}"
+
+
+@contextmanager
+def artifacts(workspace: Workspace, name: str) -> Iterator[Artifacts]:
+    """Open the place where a job stores its artifacts."""
+    from azure.storage.blob import ContainerClient, LinearRetry
+
+    store, prefix = _place(workspace, name)
+    with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
+        yield Artifacts(workspace, store, prefix, container)
+
+
+def open_store(workspace: Workspace, store: str, client: Any, **options: Any) -> Any:
+    """Return a client of a datastore's container: with its key, its signature, or the user's own identity."""
+    datastore: Any = workspace.call(
+        "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
+    )
+    kept = datastore.credentials
+    return client(
+        f"{datastore.protocol}://{datastore.account_name}.blob.{datastore.endpoint}",
+        datastore.container_name,
+        credential=getattr(kept, "account_key", None) or getattr(kept, "sas_token", None) or workspace.credential,
+        **options,
+    )
+
+
+def _place(workspace: Workspace, name: str) -> tuple[str, str]:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    check_job_name(name)
+    try:
+        job: Any = workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
+    except ResourceNotFoundError as error:
+        raise no_such_job(workspace, name) from error
+    default = (job.outputs or {}).get("default")
+    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
+    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
+
+
+def no_such_job(workspace: Workspace, name: str) -> UserError:
+    """Say that a workspace has no such job."""
+    return UserError(
+        f"the workspace {workspace.name} has no job {name!r}", f"`{command('jobs')}` lists the recent ones"
+    )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What ``metric.json`` says of a run; `model` is None where nothing was to be registered."""
+
+    run_id: str
+    rmse: float
+    rows: int
+    model: str | None
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was downloaded and found to be right."""
 
     folder: Path
     files: int
     bytes: int
-    metric: dict[str, Any]
-    agreement: Agreement
+    metric: Metric
+    agreement: "Agreement"
 
 
-def bring_home(workspace: Workspace, name: str, output_dir: Path) -> Proof:
-    """Download all that a job has stored into ``output_dir/name``, complete and proved or not at all.
-
-    Parameters
-    ----------
-    workspace : Workspace
-    name : str
-        Of a job that has ended.
-    output_dir : Path
-
-    Returns
-    -------
-    Proof
+def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified:
+    """Download all that a job has stored into ``output_dir/name``, complete and verified or not at all.
 
     Raises
     ------
-    ProofError
+    VerificationError
         A file is missing or cut short, the run is another's, or the model does not predict what it predicted.
     """
     final = output_dir / name
     if final.exists():
-        return prove(final, name)
+        return verify(final, name)
     with _beside(final) as partial, workspace.screen.status("downloading"):
-        download(workspace, name, partial)
-        workspace.screen.update("proving")
-        proof = prove(partial, name)
+        with artifacts(workspace, name) as stored:
+            download(stored, name, partial)
+        workspace.screen.update("verifying")
+        found = verify(partial, name)
         partial.rename(final)
-    return Proof(final, proof.files, proof.bytes, proof.metric, proof.agreement)
+    return Verified(final, found.files, found.bytes, found.metric, found.agreement)
 
 
 @contextmanager
 def _beside(final: Path) -> Iterator[Path]:
-    """Give a folder beside `final` that is gone afterwards, unless it was moved there."""
+    """Yield a folder beside `final` that is gone afterwards, unless it was moved there."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
@@ -98,169 +162,179 @@ def _beside(final: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def download(workspace: Workspace, name: str, folder: Path) -> None:
+def download(stored: Artifacts, name: str, folder: Path) -> None:
     """Download the artifacts and logs of a job, each in the size that the store says it has.
 
     Raises
     ------
-    ProofError
-        There is nothing, or a file keeps coming short.
+    VerificationError
+        There is nothing, or not what a training run stores, or a file keeps coming short.
     """
-    from azure.core.exceptions import HttpResponseError, ServiceResponseError
-    from azure.storage.blob import ContainerClient, LinearRetry
-
-    store, prefix = _place(workspace, name)
-    datastore: Any = workspace.call(
-        "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
-    )
-    kept = datastore.credentials
-    secret = getattr(kept, "account_key", None) or getattr(kept, "sas_token", None) or workspace.credential
-    container = ContainerClient(
-        f"{datastore.protocol}://{datastore.account_name}.blob.{datastore.endpoint}",
-        datastore.container_name,
-        credential=secret,
-        retry_policy=LinearRetry(backoff=1, retry_total=1),
-    )
-    with container:
-        blobs = workspace.call(
-            "list the artifacts",
-            lambda: [(blob.name, int(blob.size or 0)) for blob in container.list_blobs(name_starts_with=f"{prefix}/")],
+    blobs = stored.listing()
+    if not blobs:
+        raise VerificationError(f"the job {name} has stored nothing", "look at its log in the studio")
+    total = sum(length for _, length in blobs)
+    if len(blobs) > MAX_FILES or total > MAX_BYTES:
+        raise VerificationError(
+            f"the job {name} has stored {size(total)} in {len(blobs)} files: more than a training run does",
+            f"look at it in the studio; `az ml job download -n {name}` downloads it all the same",
         )
-        if not blobs:
-            raise ProofError(f"the job {name} has stored nothing", "look at its log in the studio")
-
-        def fetch(blob: tuple[str, int]) -> None:
-            target = folder / _inside(blob[0].removeprefix(f"{prefix}/"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-
-            def get() -> None:
-                with target.open("wb") as file:
-                    try:
-                        container.download_blob(blob[0]).readinto(file)
-                    except (ServiceResponseError, HttpResponseError) as error:
-                        if getattr(error, "status_code", None) is not None:
-                            raise
-                        # it broke off in the middle: the size will tell
-
-            for _ in range(_ATTEMPTS):
-                workspace.call(f"download {target.name}", get)
-                if target.stat().st_size == blob[1]:
-                    return
-            raise ProofError(
-                f"{target.name} came down with {size(target.stat().st_size)} of {size(blob[1])}, {_ATTEMPTS} times",
-                f"try again: python submit/remote.py attach {name}",
-            )
-
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            list(pool.map(fetch, blobs))
-
-
-def _place(workspace: Workspace, name: str) -> tuple[str, str]:
-    """Say in which datastore, and under which path, the artifacts of a job lie."""
-    from azure.core.exceptions import ResourceNotFoundError
-
+    targets = {path: folder / inside(path) for path, _ in blobs}
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(_PARALLEL)
     try:
-        job: Any = workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
-    except ResourceNotFoundError as error:
-        raise no_such_job(workspace, name) from error
-    default = (job.outputs or {}).get("default")
-    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
-    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
+        pending = [pool.submit(_fetch, stored, path, length, targets[path], stop) for path, length in blobs]
+        for done in as_completed(pending):
+            done.result()
+    finally:  # after an error, or Ctrl-C, what has not begun does not begin, and what has begun ends
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _inside(path: str) -> PurePosixPath:
-    """Refuse a name that would lead out of the folder."""
+def _fetch(stored: Artifacts, path: str, length: int, target: Path, stop: threading.Event) -> None:
+    from azure.core.exceptions import HttpResponseError, ServiceResponseError
+
+    def get() -> None:
+        with _on_disk(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"")
+        try:
+            for chunk in stored.container.download_blob(f"{stored.prefix}/{path}").chunks():
+                if stop.is_set():
+                    return
+                with _on_disk(path), target.open("ab") as file:
+                    file.write(chunk)
+        except (ServiceResponseError, HttpResponseError) as error:
+            if getattr(error, "status_code", None) is not None:
+                raise
+            # it broke off in the middle: the size will tell
+
+    for _ in range(_ATTEMPTS):
+        if stop.is_set():
+            return
+        stored.workspace.call(f"download {target.name}", get)
+        if target.stat().st_size == length:
+            return
+    raise VerificationError(
+        f"{target.name} came down with {size(target.stat().st_size)} of {size(length)}, {_ATTEMPTS} times",
+        f"try again: {command('attach', PurePosixPath(stored.prefix).name.removeprefix('dcid.'))}",
+    )
+
+
+@contextmanager
+def _on_disk(path: str) -> Iterator[None]:
+    """Tell a disk that is full from a name that no file can have here."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"cannot write the results: {error.strerror}", "give --output-dir another folder"
+            ) from error
+        raise VerificationError(
+            f"the artifact {_short(path)} cannot be a file here: {error.strerror}", "look at it in the studio"
+        ) from error
+
+
+def inside(path: str) -> PurePosixPath:
+    """Refuse a name that would lead out of the folder, or play with the terminal that shows it."""
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise ProofError(f"the artifact {path!r} would be written outside of its folder", "look at it in the studio")
+    if pure.is_absolute() or not pure.parts or {".."} & set(pure.parts) or not path.isprintable() or "\\" in path:
+        raise VerificationError(
+            f"the artifact {_short(path)} would be written outside of its folder", "look at it in the studio"
+        )
     return pure
 
 
-def prove(folder: Path, name: str) -> Proof:
-    """Prove that a downloaded folder is the job's and that its model works: it scores its recorded rows again.
+def _short(path: str) -> str:
+    return repr(path if len(path) <= 80 else f"{path[:77]}...")
+
+
+def verify(folder: Path, name: str) -> Verified:
+    """Check that a downloaded folder is the job's and that its model works: it scores its recorded rows again.
 
     Raises
     ------
-    ProofError
-        It does not.
+    VerificationError
+        It is not, or does not.
     """
-    again = f"remove {folder} if it is there, then: python submit/remote.py attach {name}"
+    again = f"remove {folder} if it is there, then: {command('attach', name)}"
+    metric = read_metric(folder / METRIC, name, again)
+    from trainer.model_folder import score_again
+
     try:
-        metric = json.loads((folder / METRIC).read_text())
-        run_id = metric["run_id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProofError(f"the job's {METRIC} is missing or cannot be read: {type(error).__name__}", again) from error
-    if run_id != name:
-        raise ProofError(f"{METRIC} is of the run {run_id}, not of the job {name}", again)
-    try:
-        agreement = score_again(folder / MODELS)
+        agreement = score_again(folder / MODELS, name=f"the model of the job {name}")
     except UserError as error:
-        raise ProofError(error.cause, again) from error
-    except UnusableError as error:
-        raise ProofError(f"the downloaded model does not work: {error}", again) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise ProofError(f"the downloaded model folder cannot be read: {cause}", again) from error
-    if agreement.largest_relative > TOLERANCE:
-        raise ProofError(
+        raise VerificationError(f"the downloaded model does not work: {error.cause}", again) from error
+    except Exception as error:  # a folder that anybody may have written fails in ways that cannot be foreseen
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise VerificationError(f"the downloaded model folder cannot be read: {cause}", again) from error
+    if not agreement.largest_relative <= TOLERANCE:
+        raise VerificationError(
             f"the downloaded model predicts otherwise than on the node, by up to {agreement.largest_absolute:g}",
             "compare the versions in metric.json with `uv pip list`; `uv sync` gives the locked ones",
         )
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return Proof(folder, len(files), sum(path.stat().st_size for path in files), metric, agreement)
+    return Verified(folder, len(files), sum(path.stat().st_size for path in files), metric, agreement)
 
 
-@dataclass(frozen=True)
-class Version:
-    """A version of a registered model, and where it comes from."""
+def read_metric(path: Path, name: str, again: str) -> Metric:
+    """Read ``metric.json``, which must be of the job's own run."""
+    try:
+        if path.stat().st_size > MAX_METRIC_BYTES:
+            raise ValueError(f"it is {size(path.stat().st_size)}")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        params = document["params"]
+        metric = Metric(
+            run_id=str(document["run_id"]),
+            rmse=float(document["RMSE"]),
+            rows=int(document["rows_train"]) + int(document["rows_test"]),
+            model=None if params["model_name"].casefold() == NONE else params["model_name"],
+            document=document,
+        )
+        if not math.isfinite(metric.rmse) or not all(isinstance(one, str) for one in params.values()):
+            raise ValueError("it holds what no run writes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise VerificationError(
+            f"the job's {METRIC} is missing, or not what train.py writes: {type(error).__name__}", again
+        ) from error
+    if metric.run_id != name:
+        raise VerificationError(f"{METRIC} is of the run {_short(metric.run_id)}, not of the job {name}", again)
+    return metric
 
-    model: str
-    version: str
-    run_id: str
-    tags: dict[str, str]
 
-    @property
-    def uri(self) -> str:
-        """As MLflow names it."""
-        return f"models:/{self.model}/{self.version}"
+def find_version(workspace: Workspace, metric: Metric) -> "ModelVersion | None":
+    """Find the version that a run has registered: by its run, or where that is missing by its source."""
+    if metric.model is None:
+        return None
+    from trainer import registry
 
-
-def find_version(workspace: Workspace, proof: Proof) -> Version | None:
-    """Find the version that the job has registered, None if it has not."""
-    model, run_id = proof.metric["params"]["model_name"], proof.metric["run_id"]
-    client = workspace.mlflow()
-    found = workspace.call(
-        "look at the registered model", lambda: client.search_model_versions(f"name='{model}'", max_results=200)
-    )
-    for one in found:
-        if one.run_id == run_id:
-            return Version(model, str(one.version), run_id, dict(one.tags))
+    client, model = workspace.mlflow(), metric.model
+    own = re.compile(rf"(^|[/.]){re.escape(metric.run_id)}(/|$)")
+    for version in workspace.call("look at the registered model", lambda: registry.versions(client, model)):
+        if version.run_id == metric.run_id or (not version.run_id and own.search(str(version.source or ""))):
+            return version
     return None
 
 
-def register(workspace: Workspace, proof: Proof) -> Version:
-    """Register the model of a job that could not do so itself, as train.py would have.
-
-    Raises
-    ------
-    UserError
-        The job was told not to, or the registry refuses.
-    """
+def register(workspace: Workspace, metric: Metric) -> "ModelVersion":
+    """Register the model of a job that could not do so itself, as train.py would have."""
     import mlflow
 
     from trainer import registry, tracking
 
-    model, run_id = proof.metric["params"]["model_name"], proof.metric["run_id"]
-    if model == "none":
-        raise UserError(f"the job {run_id} was sent with model_name=none", "send it with -P model_name=NAME")
-    client = workspace.mlflow()
+    if metric.model is None:
+        raise UserError(f"the job {metric.run_id} was sent with model_name=none", "send it with -P model_name=NAME")
+    client, params = workspace.mlflow(), metric.document["params"]
     mlflow.set_tracking_uri(workspace.tracking_uri)  # what an error names
-    info = workspace.call("look at the run", lambda: client.get_run(run_id)).info
-    run = tracking.Run(run_id, info.experiment_id, info.artifact_uri, {}, client)
-    rows = int(proof.metric["rows_train"] + proof.metric["rows_test"])
-    tags = registry.version_tags(proof.metric["RMSE"], rows, proof.metric, proof.metric["params"])
-    with registry.registered(run, model, MODELS, tags) as version:
+    info = workspace.call("look at the run", lambda: client.get_run(metric.run_id)).info
+    run = tracking.Run(metric.run_id, info.experiment_id, info.artifact_uri, {}, client)
+    try:
+        tags = registry.version_tags(metric.rmse, metric.rows, metric.document, params)
+    except KeyError as error:
+        raise VerificationError(f"{METRIC} does not say {error}", "register it in the studio") from error
+    with registry.registered(run, metric.model, f"{info.artifact_uri}/{MODELS}", tags, None) as version:
         # The rows to compare it on are not here; a later version will meet the same champion.
         sentence = f"version {version} was registered after its run and not compared with the champion"
-        registry.conclude(client, model, version, sentence)
-    return Version(model, version, run_id, tags | {registry.VERDICT: sentence})
+        registry.conclude(client, metric.model, version, sentence)
+    return client.get_model_version(metric.model, version)

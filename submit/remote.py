@@ -1,44 +1,51 @@
-"""Send the training run as an Azure Machine Learning job, follow it, bring its results home and prove them.
+"""Send the training run as an Azure Machine Learning job, follow it, fetch its results and verify them.
 
 \b
     python submit/remote.py                          # the defaults of MLproject
     python submit/remote.py -P estimator=elasticnet -P alpha=0.1 --data sales.parquet
+    python submit/remote.py --serverless             # without a cluster
     python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
 
-Exit codes: 0 done and proved; 1 the job failed or was cancelled; 2 wrong input or missing access;
-3 the download could not be proved; 130 interrupted and left running.
-"""
+Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong input or missing access;
+3 the download could not be verified; 130 interrupted and left running.
+"""  # noqa: D301  # click's mark for lines that stay as they are
 
+import re
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
 
-ROOT = Path(__file__).resolve().parent.parent
 if not __package__:
     # Run as a script: what it imports is beside its folder, not in it.
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import click  # noqa: E402
+try:
+    import click
+except ModuleNotFoundError as missing:
+    print(f"error: this Python has no package {missing.name!r}, which the project needs", file=sys.stderr)
+    print(f"  fix: uv run python {' '.join(sys.argv)}", file=sys.stderr)
+    sys.exit(2)
 
-from submit.follow import cancel as cancel_job  # noqa: E402
-from submit.follow import follow, interruptible  # noqa: E402
-from submit.screen import Screen, can_ask, redact, size  # noqa: E402
-from trainer.errors import UserError  # noqa: E402
+from submit.console import Screen, command
+from trainer.errors import UserError
+from trainer.secrets import redact
+from trainer.signals import heard
 
-if TYPE_CHECKING:
-    from submit.follow import Ending
-    from submit.outputs import Version
-    from submit.workspace import Workspace
+DONE, USAGE, DETACHED = 0, 2, 130
+_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
-DONE, FAILED, WRONG, LEFT = 0, 1, 2, 130
-COMMAND = "python submit/remote.py"
-# Of a version's tags, those that say where it comes from
-LINEAGE = ("rows", "data_sha256", "git_commit")
+
+def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    found = _DURATION.fullmatch(text or "")
+    if text is not None and (not found or int(found["count"]) == 0):
+        flag = option.opts[0]
+        raise UserError(f"{flag} {text!r} is not a duration", f"give {flag} 90s, 30m, 2h or a number of seconds")
+    return int(found["count"]) * _UNITS[found["unit"]] if found else None
+
 
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 _output_dir = click.option(
@@ -50,8 +57,16 @@ _on_interrupt = click.option(
     help="What Ctrl-C or SIGTERM does with the job; where nobody can be asked, ask detaches.",
 )  # fmt: skip
 _queue_timeout = click.option(
-    "--queue-timeout", default="30m", show_default=True, metavar="TIME",
+    "--queue-timeout", default="30m", show_default=True, metavar="TIME", callback=_seconds,
     help="Cancel a job that has waited so long for a node.",
+)  # fmt: skip
+_cluster = click.option("--cluster", metavar="NAME", help="Another cluster than compute.yml's; created if missing.")
+_size = click.option("--size", metavar="NAME", help="The size of a new cluster's nodes, or of serverless ones.")
+_low_priority = click.option("--low-priority", is_flag=True, help="Nodes that are cheap and may be taken away.")
+_serverless = click.option("--serverless", is_flag=True, help="Nodes for this job alone, without a cluster.")
+_nodes = click.option(
+    "--nodes", default=1, show_default=True, type=click.IntRange(1),
+    help="How many nodes train one model together; with estimator=xgboost.",
 )  # fmt: skip
 
 
@@ -62,20 +77,19 @@ _queue_timeout = click.option(
 )  # fmt: skip
 @click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(
-    "--data", metavar="PATH|ASSET|URL", help="The table: a local file or folder, azureml:NAME:VERSION, a URL."
-)
-@click.option("--cluster", metavar="NAME", help="Another cluster than compute.yml's; created where it is missing.")
-@click.option("--size", "vm_size", metavar="NAME", help="The size of a new cluster's nodes.")
-@click.option("--max-nodes", type=click.IntRange(1), help="The most nodes of a new cluster.")
-@click.option("--low-priority", is_flag=True, help="A new cluster of nodes that are cheap and may be taken away.")
-@click.option(
-    "--nodes", default=1, show_default=True, type=click.IntRange(1),
-    help="How many nodes train one model together; with estimator=xgboost.",
+    "--data", metavar="PATH|ASSET|URL",
+    help="The table: a local file or folder, azureml:NAME:VERSION, azureml:NAME@latest, job:NAME/PATH, an address.",
 )  # fmt: skip
+@_cluster
+@_size
+@click.option("--max-nodes", type=click.IntRange(1), help="The most nodes of a new cluster.")
+@_low_priority
+@_serverless
+@_nodes
 @click.option("--experiment", metavar="NAME", help="The experiment to file the run under.")
 @click.option("--detach", is_flag=True, help="Send, and do not wait.")
 @_on_interrupt
-@click.option("--timeout", metavar="TIME", help="The service ends the job after this time: 90s, 30m, 2h.")
+@click.option("--timeout", metavar="TIME", callback=_seconds, help="The service ends the job after it: 90s, 30m, 2h.")
 @_queue_timeout
 @click.option(
     "--resubmit", default=2, show_default=True, type=click.IntRange(0),
@@ -86,14 +100,34 @@ _queue_timeout = click.option(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_debug
 @click.pass_context
-def cli(context: click.Context, /, **options: Any) -> int:
+def cli(
+    context: click.Context, entry_point: str, parameters: tuple[str, ...], data: str | None, cluster: str | None,
+    size: str | None, max_nodes: int | None, low_priority: bool, serverless: bool, nodes: int, experiment: str | None,
+    detach: bool, on_interrupt: str, timeout: int | None, queue_timeout: int, resubmit: int, output_dir: Path,
+    dry_run: bool, yes: bool,
+) -> int:  # fmt: skip
     """Submit, unless a command is named."""
-    if context.invoked_subcommand is None:
-        return submit(options)
-    for name in options:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"options of a submission cannot go before {context.invoked_subcommand}", context)
-    return DONE
+    if context.invoked_subcommand is not None:
+        for name in context.params:
+            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"options of a submission cannot go before {context.invoked_subcommand}", context
+                )
+        return DONE
+    from submit import submission
+    from submit.compute import Asked
+    from submit.project import Project
+
+    asked = submission.Submission(
+        work=submission.read_work(Project(), entry_point, parameters, data, nodes),
+        where=Asked(cluster, size, max_nodes, low_priority, nodes, serverless),
+        experiment=experiment, timeout=timeout, queue_timeout=queue_timeout, resubmit=resubmit, detach=detach,
+        on_interrupt=on_interrupt, output_dir=output_dir, ask=not yes,
+    )  # fmt: skip
+    if dry_run:
+        click.echo(submission.dry_run(asked), nl=False)
+        return DONE
+    return submission.submit(asked)
 
 
 @cli.command()
@@ -103,16 +137,11 @@ def cli(context: click.Context, /, **options: Any) -> int:
 @_queue_timeout
 @_output_dir
 @_debug
-def attach(job: str, register: bool, on_interrupt: str, queue_timeout: str, output_dir: Path) -> int:
-    """Follow JOB again; where it has ended, download and prove."""
-    import skops.io  # noqa: F401  # for the proof; first, for it searches every module that is loaded by then
+def attach(job: str, register: bool, on_interrupt: str, queue_timeout: int, output_dir: Path) -> int:
+    """Follow JOB again; where it has ended, fetch and verify."""
+    from submit import submission
 
-    from submit.job import read_seconds
-
-    seconds = read_seconds("--queue-timeout", queue_timeout)
-    workspace = _connect()
-    ending = follow(workspace, job, seconds, on_interrupt)
-    return _conclude(workspace, job, ending, output_dir, register)
+    return submission.attach(job, queue_timeout, on_interrupt, output_dir, register)
 
 
 @cli.command()
@@ -120,177 +149,36 @@ def attach(job: str, register: bool, on_interrupt: str, queue_timeout: str, outp
 @_debug
 def cancel(job: str) -> int:
     """Cancel JOB."""
-    workspace = _connect()
-    ending, had_ended = cancel_job(workspace, job)
-    how = "had ended already: it is" if had_ended else "is"
-    workspace.screen.say(f"job {job} {how} {ending.status.lower()}")
-    return DONE
+    from submit import submission
+
+    return submission.cancel(job)
 
 
 @cli.command()
 @click.option("-n", "count", default=10, show_default=True, type=click.IntRange(1), help="How many.")
 @_debug
 def jobs(count: int) -> int:
-    """List the recent jobs: name, status, rmse, age."""
-    from submit.report import list_jobs
+    """List the recent jobs: name, status, rmse, cost, age."""
+    from submit import jobs as listed
+    from submit.submission import open_workspace
 
-    list_jobs(_connect(), count)
+    listed.show(open_workspace(), count)
     return DONE
 
 
 @cli.command()
-@click.option("--cluster", metavar="NAME", help="Another cluster than compute.yml's.")
-@click.option("--size", "vm_size", metavar="NAME", help="Another size than compute.yml's.")
-@click.option("--low-priority", is_flag=True, help="Look at the quota of low-priority nodes.")
+@_cluster
+@_size
+@_low_priority
+@_serverless
+@_nodes
 @_debug
-def doctor(cluster: str | None, vm_size: str | None, low_priority: bool) -> int:
-    """Check versions, sign-in, workspace, quota and cluster, and say how to mend what is not well."""
-    from submit.report import examine
+def doctor(cluster: str | None, size: str | None, low_priority: bool, serverless: bool, nodes: int) -> int:
+    """Check versions, sign-in, workspace, storage, quota and cluster, and say how to fix what is not well."""
+    from submit.compute import Asked
+    from submit.doctor import examine
 
-    return DONE if examine(Screen(), cluster, vm_size, low_priority) else WRONG
-
-
-def _connect() -> "Workspace":
-    from submit.workspace import connect, find_address
-
-    screen = Screen()
-    address = find_address(Path.cwd())
-    with screen.status(f"signing in to {address.workspace_name}"):
-        return connect(address, screen, interactive=screen.terminal and can_ask())
-
-
-def submit(options: dict[str, Any]) -> int:
-    """Check, show, ask, send, follow, bring home: the whole of a submission."""
-    from submit import job
-    from submit import workspace as places
-
-    timeout = options["timeout"] and job.read_seconds("--timeout", options["timeout"])
-    queue_timeout = job.read_seconds("--queue-timeout", options["queue_timeout"])
-    entry = options["entry_point"]
-    parameters = job.read_parameters(options["parameters"], options["data"], options["nodes"], entry)
-    search = job.find_search(parameters) if entry == job.SWEEP else None
-    data = job.find_data(parameters[job.DATA])
-    environment = places.read_environment()
-    order = job.Order(parameters, data, environment.reference, options["experiment"], timeout, options["nodes"], search)
-    if options["dry_run"]:
-        click.echo(job.to_yaml(job.document(order, ROOT, options["cluster"] or places.default_cluster())), nl=False)
-        return DONE
-
-    workspace = _connect()
-    screen = workspace.screen
-    with screen.status("looking at the workspace"):
-        order = replace(order, data=job.look_up(workspace, data))
-        cluster = places.plan_cluster(
-            workspace, options["cluster"], options["vm_size"], options["max_nodes"], options["low_priority"]
-        )
-        places.check_nodes(cluster, options["nodes"])
-        known = places.has_environment(workspace, environment)
-    with tempfile.TemporaryDirectory(prefix="submit-") as scratch:
-        staged = job.stage(Path(scratch) / "code", entry=entry)
-        made = "" if known else ", to be created (its image is built once, about 10 minutes)"
-        screen.table(
-            [
-                ("workspace", f"{workspace.name} in {workspace.location}, named by {workspace.address.source}"),
-                ("cluster", cluster.text),
-                *(("", f"! {remark}") for remark in cluster.remarks),
-                ("environment", f"{environment.name}:{environment.version}{made}"),
-                ("code", f"{staged.files} files, {size(staged.bytes)}"),
-                ("data", data.text),
-                *((("nodes", f"{order.nodes}, which train one model together"),) if order.nodes > 1 else ()),
-                *((("search", search.text),) if search else ()),
-                ("parameters", job.changes(parameters, entry)),
-            ]
-        )
-        asks = not options["yes"] and screen.terminal and can_ask()
-        if asks and not click.confirm("Send it?", default=True):
-            screen.say("nothing was sent")
-            return FAILED
-        places.create_cluster(workspace, cluster)
-        if not known:
-            places.create_environment(workspace, environment)
-        name, ending = "", None
-        for attempt in range(options["resubmit"] + 1):
-            if ending is not None:
-                screen.say(f"its node was taken away: sent again, {attempt} of {options['resubmit']} times", "yellow")
-            tags = {"resubmission_of": name} if name else {}
-            name = job.new_name(entry)
-            document = job.document(order, staged.folder, cluster.name, name, tags)
-            ending = _send(workspace, document, Path(scratch), options["detach"], options["on_interrupt"])
-            if ending is None:
-                if options["detach"]:
-                    return DONE
-                ending = follow(workspace, name, queue_timeout, options["on_interrupt"])
-            if not ending.preempted:
-                break
-    return _conclude(workspace, name, ending, options["output_dir"], register=False)
-
-
-def _send(
-    workspace: "Workspace", document: dict[str, Any], scratch: Path, detach: bool, on_interrupt: str
-) -> "Ending | None":
-    """Send a job and say how to get at it; where somebody interrupts, what became of it."""
-    from submit import follow, job
-
-    name = document["name"]
-    try:
-        sent = job.send(workspace, document, scratch)
-    except follow.Interrupted as interruption:
-        if not follow.exists(workspace, name):
-            workspace.screen.say("nothing was sent")
-            raise
-        return follow.interrupted(workspace, name, interruption, "detach" if detach else on_interrupt)
-    workspace.screen.table(
-        [
-            ("job", name),
-            ("studio", str(sent.studio_url)),
-            ("attach", f"{COMMAND} attach {name}"),
-            ("cancel", f"{COMMAND} cancel {name}"),
-            ("look", f"{COMMAND} jobs"),
-        ]
-    )
-    return None
-
-
-def _conclude(workspace: "Workspace", name: str, ending: "Ending | None", output_dir: Path, register: bool) -> int:
-    """Bring home what there is, and say in the end how it stands."""
-    from submit import outputs
-    from trainer.registry import VERDICT
-
-    screen = workspace.screen
-    if ending is None or ending.left:
-        screen.say(f"job {name} goes on. To follow it again: {COMMAND} attach {name}", "yellow")
-        return LEFT
-    if ending.status != "Completed" and not register:
-        screen.say(f"job {name} is {ending.status.lower()}", "bold red")
-        if "could not register" in ending.said:
-            screen.say(f"its model is stored all the same; to register it: {COMMAND} attach {name} --register")
-        return FAILED
-    try:
-        proof = outputs.bring_home(workspace, name, output_dir)
-        version = outputs.find_version(workspace, proof)
-        if version is None and register:
-            version = outputs.register(workspace, proof)
-    except KeyboardInterrupt:
-        screen.say(f"job {name} has ended. To bring its results home: {COMMAND} attach {name}", "yellow")
-        raise
-    how = "exactly" if proof.agreement.exact else f"to {proof.agreement.largest_relative:.0e}"
-    screen.table(
-        [
-            ("outputs", f"{proof.folder} ({proof.files} files, {size(proof.bytes)})"),
-            ("proved", f"its model predicts its {proof.agreement.rows} recorded rows again, {how}"),
-            ("rmse", repr(proof.metric["RMSE"])),
-            ("model", _lineage(version, proof.metric["params"]["model_name"], name)),
-            *([("champion", version.tags[VERDICT])] if version and VERDICT in version.tags else []),
-        ]
-    )
-    return DONE
-
-
-def _lineage(version: "Version | None", model: str, name: str) -> str:
-    if version is None:
-        return f"not registered ({'model_name=none' if model == 'none' else f'{COMMAND} attach {name} --register'})"
-    shown = ", ".join(f"{key} {version.tags[key][:12]}" for key in LINEAGE if key in version.tags)
-    return f"{version.uri}, from run {version.run_id} ({shown})"
+    return DONE if examine(Screen(), Asked(cluster, size, None, low_priority, nodes, serverless)) else USAGE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -299,29 +187,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     try:
         # Lines of a job's log may hold any character; a terminal that cannot show one should not end the program.
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-        with interruptible():
-            return int(cli.main(args=given, prog_name=COMMAND, standalone_mode=False) or 0)
+        sys.stdout.reconfigure(errors="replace", encoding=None if sys.stdout.isatty() else "utf-8")  # type: ignore[union-attr]
+        with heard():
+            return int(cli.main(args=given, prog_name=command(), standalone_mode=False) or 0)
     except UserError as error:
         _explain(error, debug)
         return error.exit_code
     except click.UsageError as error:
-        _explain(UserError(error.format_message(), f"{COMMAND} --help lists options and commands"), debug)
-        return WRONG
+        _explain(UserError(error.format_message(), f"{command('--help')} lists options and commands"), debug)
+        return USAGE
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return LEFT
+        return DETACHED
 
 
 def _explain(error: UserError, debug: bool) -> None:
     if debug:
-        import traceback
-
-        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+        _trace(type(error), error, error.__traceback__)
     click.echo(redact(str(error)), err=True)
 
 
+def _trace(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print a traceback without secrets: the errors of libraries quote addresses with signatures."""
+    from traceback import format_exception
+
+    click.echo(redact("".join(format_exception(kind, error, traceback))), err=True)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _trace
     sys.exit(main())

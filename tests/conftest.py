@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +47,8 @@ class Done:
 @pytest.fixture(scope="session")
 def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an SQLite store once for all workers: making its tables takes longer than a training run."""
-    shared = tmp_path_factory.getbasetemp().parent
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own  # else it would be that of former sessions
     path = shared / "template.db"
     with FileLock(shared / "template.lock"):
         if not path.exists():
@@ -61,6 +64,8 @@ def tracking_uri(template_store: Path, tmp_path: Path) -> str:
     path = tmp_path / "store" / "mlflow.db"
     path.parent.mkdir()
     shutil.copy(template_store, path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update experiments set artifact_location = ?", [str(path.parent / "0")])
     return f"sqlite:///{path}"
 
 
@@ -117,9 +122,20 @@ def run_id(done: Done) -> str:
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a file's tests to one worker, and all that use the workspace to one: there is one workspace in a run.
+
+    Faults and jobs of a test could meet another's if two workers shared it.
+    """
+    for item in items:
+        shared = "standin_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("standin" if shared else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def standin_session() -> Iterator[StandIn]:
-    """A workspace on this machine, started once for all tests that want one.
+    """A workspace on this machine, started once in a run, by the worker that has all tests that use it.
 
     At the end no client may have asked for a route that the stand-in does not know: that is how an update of
     a client library is noticed.
@@ -182,5 +198,5 @@ def remote(
     warm = Warm(standin_session, said)
     yield warm
     warm.close()
-    for path in said.iterdir():
-        assert not SECRET.search(path.read_text()), path
+    for path in said.rglob("*"):
+        assert path.is_dir() or not SECRET.search(path.read_text(encoding="utf-8")), path

@@ -1,4 +1,4 @@
-"""The submitting side as a user runs it, for tests: processes, and a small project that behaves as told."""
+"""The submitting side, for tests: as a user runs it, in processes; and in this one, with a workspace that is told."""
 
 from __future__ import annotations
 
@@ -8,45 +8,114 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from submit import compute, follow, service
+from submit.console import Screen
+from submit.workspace import Address, Workspace
 from tests.conftest import ROOT
 from tests.standin import StandIn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the SDK's import of marshmallow
+    import azure.ai.ml  # noqa: F401
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+# Commands are printed as they run in the shell that ran these; the tests may run under uv, or not.
+os.environ.pop("UV", None)
 
 # No command of a test takes so long.
 SECONDS = 240
 # A project that takes no time to train: submit/ and the files that are staged are the real ones.
 TINY = """
 import os, sys, time
-def read_settings(given):
-    return given
-if __name__ == "__main__":
-{body}
-"""
-TEN_LINES = """
-    for number in range(10):
-        print(f"line {number} of the log", flush=True)
-        while number == 4 and not os.path.exists(GATE):
-            time.sleep(0.05)
-        time.sleep(PAUSE)
-    sys.exit(CODE)
+for number in range(10):
+    print(f"line {number} of the log", flush=True)
+    while number == 4 and not os.path.exists(GATE):
+        time.sleep(0.05)
+sys.exit(CODE)
 """
 
 
-def tiny(folder: Path, pause: float = 0.0, code: int = 4, gate: Path = ROOT) -> Path:
-    """Make a project whose script writes ten lines, slowly, the second half once a file is there, and exits."""
-    body = TEN_LINES.replace("PAUSE", str(pause)).replace("CODE", str(code)).replace("GATE", repr(str(gate)))
+class Answers:
+    """A function of a client that answers in turn; an exception is raised, and with `again` the last one stays."""
+
+    def __init__(self, *answers: Any, again: bool = False) -> None:
+        self.answers, self.again, self.calls = list(answers), again, 0
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self.calls += 1
+        answer = self.answers[0] if self.again and len(self.answers) == 1 else self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def refusal(status: int, url: str = "https://management.azure.test/x", code: str = "", text: str = "no") -> Exception:
+    """An error of azure-core with a status, as one host answers it."""
+    response = SimpleNamespace(
+        status_code=status,
+        reason=text,
+        headers={"x-ms-error-code": code} if code else {},
+        request=SimpleNamespace(url=url),
+    )
+    kind = ResourceNotFoundError if status == 404 else HttpResponseError
+    error = kind(message=text)
+    error.status_code, error.response = status, response  # type: ignore[assignment]
+    return error
+
+
+def fake_workspace(client: Any = None, **changed: Any) -> Workspace:
+    """A workspace that answers what its client is told to; what it says goes to standard output."""
+    facts: dict[str, Any] = {
+        "address": Address("sub", "group", "ws", "a test"), "location": "westeurope", "tracking_uri": "azureml://x",
+        "storage": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct",
+        "by_identity": False, "client": client, "credential": None, "screen": Screen(terminal=False),
+    }  # fmt: skip
+    return Workspace(**facts | changed)
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, []  # type: ignore[var-annotated]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let time pass for submit/ only where it waits, and then at once."""
+    ticks = Clock()
+    for module in (service, compute, follow):
+        monkeypatch.setattr(module, "time", ticks)
+    return ticks
+
+
+def tiny(folder: Path, code: int = 4, gate: Path = ROOT) -> Path:
+    """Make a project whose script writes ten lines, the second half once a file is there, and exits."""
     for name in ("submit", "trainer", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("MLproject", "conda.yml"):
+    for name in ("MLproject", "conda.yml", "serving.yml"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "train.py").write_text(TINY.format(body=body))
+    (folder / "train.py").write_text(TINY.replace("CODE", str(code)).replace("GATE", repr(str(gate))))
     return folder
 
 
@@ -65,11 +134,52 @@ def command(*arguments: object, project: Path = ROOT) -> list[str]:
     return [sys.executable, str(project / "submit" / "remote.py"), *map(str, arguments)]
 
 
+class Running:
+    """A command that runs: what it has said so far, and signals for it."""
+
+    def __init__(self, line: list[str], folder: Path, pid: int, code: Callable[[], int | None]) -> None:
+        self.line, self.folder, self.pid, self._code = line, folder, pid, code
+        self.code: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What it has written to standard output."""
+        return (self.folder / "out").read_text(encoding="utf-8", errors="replace")
+
+    def until(self, pattern: str) -> str:
+        """Wait until it has written something, and return that."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            ended = self._ended()  # before the look, or its last words would be missed
+            if found := re.search(pattern, self.text):
+                return found[0]
+            assert not ended, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+
+    def _ended(self) -> bool:
+        if self.code is None:
+            self.code = self._code()
+        return self.code is not None
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end."""
+        deadline = time.monotonic() + SECONDS
+        while not self._ended():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"{shlex.join(self.line)} goes on after {SECONDS} s: {self.text}")
+            time.sleep(0.01)
+        err = (self.folder / "err").read_text(encoding="utf-8")
+        assert self.code is not None
+        return subprocess.CompletedProcess(self.line, self.code, self.text, err)
+
+
 class Warm:
-    """`submit/remote.py` in processes that have imported their libraries already.
+    """`submit/remote.py`, or another script, in processes that have imported their libraries already.
 
     Most of a short command is imports. One process, with the stand-in's environment, does them once, and each command
-    is a fork of it; what is run is the same file in the same way.
+    is a fork of it, one after the other; what is run is the same file in the same way.
     """
 
     def __init__(self, standin: StandIn, folder: Path) -> None:
@@ -79,66 +189,41 @@ class Warm:
             env=standin.process_environ(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
 
     def __call__(
         self, *arguments: object, cwd: Path, project: Path = ROOT, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run `submit/remote.py` to its end."""
+        return self.start(command(*arguments, project=project)[1:], cwd, environ).wait()
+
+    def start(self, line: list[str], cwd: Path, environ: dict[str, str] | None = None) -> Running:
+        """Start a script with its arguments; it has to end before the next one."""
         self._count += 1
-        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
-        line = command(*arguments, project=project)[1:]
+        folder = self._folder / str(self._count)
+        folder.mkdir()
+        out, err = folder / "out", folder / "err"
+        out.touch()
         order = {"line": line, "cwd": str(cwd), "out": str(out), "err": str(err), "environ": environ or {}}
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], SECONDS)[0]:
-            self._process.kill()
-            raise TimeoutError(f"{shlex.join(line)} goes on after {SECONDS} s: {out.read_text()}{err.read_text()}")
-        code = int(self._process.stdout.readline())
-        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
+        return Running(line, folder, self._read(SECONDS), lambda: self._read(0))
+
+    def _read(self, seconds: float) -> Any:
+        """Read a number that the process has printed, None where there is none in time."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        digits = b""
+        while (one := os.read(self._process.stdout.fileno(), 1)) != b"\n":
+            assert one, "the process that runs commands is gone"
+            digits += one
+        return int(digits)
 
     def close(self) -> None:
         """End it."""
         self._process.communicate(timeout=30)
-
-
-class Client:
-    """`submit/remote.py`, running: what it has said so far, and signals for it."""
-
-    def __init__(self, standin: StandIn, *arguments: object, project: Path, said: Path) -> None:
-        self.said = said
-        with said.open("wb") as output:
-            self.process = subprocess.Popen(
-                command(*arguments, project=project),
-                env=standin.process_environ() | {"PYTHONUNBUFFERED": "1"},
-                cwd=said.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def text(self) -> str:
-        """What it has written."""
-        return self.said.read_text(errors="replace")
-
-    def until(self, pattern: str, seconds: float = 240) -> str:
-        """Wait until it has written something, and return that."""
-        deadline = time.monotonic() + seconds
-        while True:
-            ended = self.process.poll() is not None  # before the look, or its last words would be missed
-            if found := re.search(pattern, self.text):
-                return found[0]
-            assert not ended, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
-
-    def wait(self, seconds: float = 240) -> int:
-        """Wait for its end and return the exit code."""
-        return self.process.wait(seconds)
 
 
 def job_name(said: str, kind: str = "train") -> str:

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from trainer.table import Column, Kind, Rows, Table, load
 
 from trainer import checks, evaluation, search, settings
 from trainer.errors import Remark
-from trainer.loading import Column, Kind, Rows, Table, load
 
 ROWS = 240
 Frame = pd.DataFrame

@@ -1,16 +1,35 @@
 """Metrics, cross-validation and importance, against scikit-learn's own."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import root_mean_squared_error
+from sklearn.model_selection import GroupKFold
 
-from trainer import estimators, evaluation
+from trainer import evaluation, pipeline, settings
 from trainer.errors import UserError
+from trainer.estimators import ESTIMATORS
+from trainer.table import Column
 
-RNG = np.random.default_rng(0)
-FRAME = pd.DataFrame(RNG.normal(size=(60, 3)), columns=["strong", "weak", "noise"])
-TARGET = (10 * FRAME["strong"] + FRAME["weak"] + RNG.normal(size=60)).to_numpy()
-RIDGE = estimators.Choice("ridge", {}, "none", 0)
+NAMES = ("strong", "weak", "noise")
+
+
+def linear(rows: int = 60) -> tuple[pd.DataFrame, Any]:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(rows, 3)), columns=list(NAMES))
+    return frame, (10 * frame["strong"] + frame["weak"] + generator.normal(size=rows)).to_numpy()
+
+
+def model(frame: pd.DataFrame) -> Any:
+    asked = settings.read(settings.defaults() | {"scaling": "none"})
+    return pipeline.make(asked, ESTIMATORS["ridge"], [Column(name, "number", 0) for name in NAMES], frame)
+
+
+def folds(frame: pd.DataFrame, target: Any, groups: Any = None, count: int | None = 5) -> evaluation.Folds:
+    return evaluation.cross_validate(ESTIMATORS["ridge"], model(frame), frame, target, groups, count, 0)
 
 
 def test_metrics_are_what_they_are_called() -> None:
@@ -20,71 +39,55 @@ def test_metrics_are_what_they_are_called() -> None:
         "mae": pytest.approx(1.0),
         "mse": pytest.approx(5 / 3),
         "r2": pytest.approx(1 - 5 / 14),
-        "baseline_rmse": pytest.approx(((4 + 1 + 9) / 3) ** 0.5),
+        "baseline_rmse": pytest.approx((14 / 3) ** 0.5),
     }
 
 
-def test_cross_validation_is_that_of_scikit_learn() -> None:
-    from sklearn.model_selection import KFold, cross_val_score
-
-    folds = KFold(4, shuffle=True, random_state=3)
-    model = estimators.make(RIDGE, FRAME)
-    scores = -cross_val_score(model, FRAME, TARGET, cv=folds, scoring="neg_root_mean_squared_error")
-    measured = evaluation.cross_validate(model, FRAME, TARGET, None, 4, 3)
-    assert measured == {
-        "cv_rmse_mean": pytest.approx(scores.mean()),
-        "cv_rmse_std": pytest.approx(scores.std()),
-    }
+def test_a_model_that_has_diverged_is_told() -> None:
+    with pytest.raises(UserError, match="2 of its 3 predictions are not finite"):
+        evaluation.metrics(np.zeros(3), np.array([1.0, np.nan, np.inf]), 0.0)
 
 
-def test_an_entity_is_in_one_fold_of_the_cross_validation() -> None:
-    # the target is the entity's own: only a model that has seen the entity can know it
-    entities = np.repeat(np.arange(12, dtype=np.uint64), 5)
-    frame = pd.DataFrame({"entity": pd.Series(entities).astype(str)})
-    target = RNG.normal(size=12)[entities]
-    model = estimators.make(estimators.Choice("ridge", {"alpha": 0.0}, "none", 0), frame)
-    leaky = evaluation.cross_validate(model, frame, target, None, 4, 0)["cv_rmse_mean"]
-    honest = evaluation.cross_validate(model, frame, target, entities, 4, 0)["cv_rmse_mean"]
-    assert leaky < 0.1 < honest
+def test_groups_stay_together_in_the_folds() -> None:
+    frame, target = linear()
+    groups = np.repeat(np.arange(12, dtype=np.uint64), 5)
+    expected = [
+        root_mean_squared_error(target[held], Ridge().fit(frame.iloc[kept], target[kept]).predict(frame.iloc[held]))
+        for kept, held in GroupKFold(4, shuffle=True, random_state=0).split(frame, target, groups)
+    ]
+    found = folds(frame, target, groups, 4)
+    assert found.metrics["cv_rmse_mean"] == pytest.approx(np.mean(expected), rel=1e-12)
+    assert found.metrics["cv_rmse_std"] == pytest.approx(np.std(expected), rel=1e-9)
 
 
-@pytest.mark.parametrize(("rows", "folds"), [(60, 5), (4, 4), (100_001, 0)])
-def test_folds_are_chosen_by_the_size_of_the_table(rows: int, folds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    monkeypatch.setattr(estimators, "fit", lambda model, x, y: used.append(len(x)) or model.fit(x, y))
-    frame = pd.DataFrame({"a": np.arange(rows, dtype=float)})
-    measured = evaluation.cross_validate(estimators.make(RIDGE, frame), frame, np.arange(rows) * 2.0, None, None, 0)
-    assert len(used) == folds
-    assert bool(measured) == bool(folds)
-
-
-def test_more_folds_than_rows_or_entities() -> None:
-    model = estimators.make(RIDGE, FRAME)
+def test_auto_makes_as_many_folds_as_there_are_groups_and_none_of_a_large_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame, target = linear()
+    few = np.repeat(np.arange(4, dtype=np.uint64), 15)
+    assert folds(frame, target, few, None).metrics == folds(frame, target, few, 4).metrics
+    assert folds(frame, target, None, 0).metrics == {}
+    monkeypatch.setattr(evaluation, "CV_ROWS", 59)
+    assert folds(frame, target, None, None).metrics == {}
     with pytest.raises(UserError, match="cv=61 is more than the 60 training rows"):
-        evaluation.cross_validate(model, FRAME, TARGET, None, 61, 0)
-    with pytest.raises(UserError, match="cv=5 is more than the 3 training entities"):
-        evaluation.cross_validate(model, FRAME, TARGET, np.arange(60, dtype=np.uint64) % 3, 5, 0)
+        folds(frame, target, None, 61)
+    with pytest.raises(UserError, match="cv=5 is more than the 4 training groups"):
+        folds(frame, target, few, 5)
 
 
-@pytest.mark.parametrize("text", ["1", "-1", "2.5", "many"])
-def test_folds_that_cannot_be(text: str) -> None:
-    with pytest.raises(UserError, match="cv"):
-        evaluation.read_folds(text)
+def test_folds_keep_a_residual_of_each_row() -> None:
+    frame, target = linear()
+    found = folds(frame, target, None, 5)
+    assert found.residuals is not None
+    assert len(found.residuals) == 60
+    squares = np.sqrt(np.mean(np.square(found.residuals)))
+    assert squares == pytest.approx(found.metrics["cv_rmse_mean"], rel=0.1)
 
 
-def test_importance_ranks_what_matters_and_stays_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = estimators.fit(estimators.make(RIDGE, FRAME), FRAME, TARGET)
-    assert evaluation.importance(model, FRAME, TARGET, 0)["feature"].tolist()[:2] == ["strong", "weak"]
-    many = pd.DataFrame(np.zeros((3_000, 80)), columns=[f"f{i}" for i in range(80)])
-    wide = estimators.fit(estimators.make(RIDGE, many), many, np.arange(3_000.0))
-    sizes: list[int] = []
-    plain = type(wide).predict
-
-    def predict(self: object, x: pd.DataFrame) -> object:
-        sizes.append(len(x))
-        return plain(self, x)
-
-    monkeypatch.setattr(type(wide), "predict", predict)
-    evaluation.importance(wide, many, np.arange(3_000.0), 0)
-    assert max(sizes) <= evaluation.IMPORTANCE_ROWS
-    assert len(sizes) <= evaluation.IMPORTANCE_PREDICTIONS + 1
+def test_what_matters_is_ranked() -> None:
+    frame, target = linear(200)
+    fitted = pipeline.fit(ESTIMATORS["ridge"], model(frame), frame, target, None)
+    ranked = evaluation.importance(fitted, frame, target, 0)
+    assert list(ranked["feature"]) == list(NAMES)
+    assert ranked["mean"].iloc[0] > 8
+    assert abs(ranked["mean"].iloc[2]) < 0.2

@@ -9,12 +9,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from mlflow.pyfunc import scoring_server
 
 from tests import models
-from tests.conftest import ROOT
-from tools.serving_yml import serving_yml
 from trainer import model_folder
 
 
@@ -39,13 +36,13 @@ def test_the_recorded_scoring_is_the_first_rows_and_what_was_predicted(tmp_path:
     assert recorded.predictions.tolist() == fitted.predict(many.head(model_folder.RECORDED_ROWS)).tolist()
     assert recorded.versions == {"scikit-learn": "1.0"}
     first = json.loads((tmp_path / "m" / "recorded_scoring.json").read_text())["rows"]["data"][3]
-    assert first == [frame["size"][3], frame["visits"][3], None, None]
+    assert first == [frame["size"][3], frame["visits"][3], None, None, frame["street"][3], None]
     assert model_folder.score_again(tmp_path / "m").largest_relative < 1e-12
 
 
 def test_the_signature_names_every_column_and_refuses_none_of_their_types(model: Any) -> None:
     inputs = model.metadata.get_input_schema()
-    assert inputs.required_input_names() == ["size", "visits", "smoker", "city"]
+    assert inputs.required_input_names() == list(models.table()[0].columns)
     frame, _ = models.table()
     expected = model.predict(frame)
     others = {
@@ -54,8 +51,11 @@ def test_the_signature_names_every_column_and_refuses_none_of_their_types(model:
         "small integers": frame.astype({"visits": "int8"}),
         "true and false": frame.assign(smoker=frame["smoker"].map({1.0: True, 0.0: False})),
         "objects": frame.astype(object).where(frame.notna(), None),
-        "categories": frame.astype({"city": "category"}),
-        "shuffled": frame[["city", "smoker", "visits", "size"]].assign(more=1),
+        "nullable": frame.convert_dtypes(),
+        "of pyarrow": frame.convert_dtypes(dtype_backend="pyarrow"),
+        "categories": frame.astype({"city": "category", "street": "category"}),
+        "dates as text": frame.assign(since=frame["since"].dt.strftime("%Y-%m-%d %H:%M")),
+        "shuffled": frame[frame.columns[::-1]].assign(more=1),
     }
     for what, given in others.items():
         np.testing.assert_allclose(model.predict(given), expected, rtol=1e-12, err_msg=what)
@@ -74,17 +74,16 @@ def test_csv_and_json_are_scored_as_mlflow_models_predict_does(folder: Path, mod
     expected = model.predict(frame).tolist()
     scoring_server._predict(str(folder), str(tmp_path / "rows.csv"), str(tmp_path / "out.json"), "csv")
     np.testing.assert_allclose(json.loads((tmp_path / "out.json").read_text())["predictions"], expected, rtol=1e-12)
-    rows = frame.astype(object).where(frame.notna(), None)
+    sent = frame.assign(since=frame["since"].dt.strftime("%Y-%m-%d %H:%M"))
+    rows = sent.astype(object).where(frame.notna(), None)
     (tmp_path / "rows.json").write_text(json.dumps({"dataframe_split": rows.to_dict(orient="split")}))
     scoring_server._predict(str(folder), str(tmp_path / "rows.json"), str(tmp_path / "out.json"), "json")
     np.testing.assert_allclose(json.loads((tmp_path / "out.json").read_text())["predictions"], expected, rtol=1e-12)
 
 
 def test_the_scoring_server_takes_json_with_gaps(model: Any) -> None:
-    rows = [
-        {"size": 50, "visits": None, "smoker": True, "city": None},
-        {"size": None, "visits": 3, "smoker": None, "city": "Oslo"},
-    ]
+    known = {"size": 50, "visits": 3, "smoker": True, "city": "Oslo", "street": "s1", "since": "2024-02-03"}
+    rows = [known, *({**known, name: None} for name in known), {**known, "city": "Bonn", "street": "new"}]
     asked = json.dumps({"dataframe_records": rows})
     answer = scoring_server.invocations(asked, "application/json", model, model.metadata.get_input_schema())
     assert answer.status == 200
@@ -93,38 +92,9 @@ def test_the_scoring_server_takes_json_with_gaps(model: Any) -> None:
 
 def test_the_input_example_is_decimals_and_text_and_can_be_scored(folder: Path, model: Any) -> None:
     example = json.loads((folder / "input_example.json").read_text())
-    assert example["columns"] == ["size", "visits", "smoker", "city"]
+    assert example["columns"] == list(models.table()[0].columns)
     assert {type(value) for row in example["data"] for value in row[:3]} <= {float, type(None)}
     assert np.isfinite(model.predict(model.input_example)).all()
-
-
-def test_the_environment_serves_and_the_one_of_training_is_beside_it(folder: Path) -> None:
-    pins = yaml.safe_load((folder / "conda.yaml").read_text())["dependencies"][-1]["pip"]
-    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
-    assert pins == parts["always"]
-    assert (folder / "requirements.txt").read_text().splitlines() == pins
-    assert yaml.safe_load((folder / "training.yaml").read_text()) == yaml.safe_load((ROOT / "conda.yml").read_text())
-
-
-def test_serving_yml_is_what_the_lock_says_together_with_the_services_server() -> None:
-    assert (ROOT / "serving.yml").read_text() == serving_yml(), "run `make lock`"
-
-
-def test_what_predictions_depend_on_is_served_as_it_was_trained() -> None:
-    parts = yaml.safe_load((ROOT / "serving.yml").read_text())
-    served = {pin for name in ("always", "xgboost", "dates") for pin in parts[name]}
-    trained = set(yaml.safe_load((ROOT / "conda.yml").read_text())["dependencies"][-1]["pip"])
-    assert served <= trained
-    named = {pin.split("==")[0] for pin in served}
-    assert {"mlflow-skinny", "scikit-learn", "numpy", "pandas", "scipy", "skops", "joblib", "threadpoolctl"} <= named
-    assert not named & {"flask", "pydantic", "opentelemetry-api", "azureml-inference-server-http", "mlflow"}
-
-
-def test_xgboost_is_served_where_it_is_used(tmp_path: Path) -> None:
-    folder = models.saved(tmp_path / "m", "xgboost", "size", n_estimators="2")
-    pins = [pin.split("=")[0] for pin in (folder / "requirements.txt").read_text().splitlines()]
-    assert {pin for pin in pins if pin.startswith("xgboost")} == {"xgboost", "xgboost-cpu"}
-    assert "skrub" not in pins
 
 
 def test_only_skops_reads_it(folder: Path) -> None:

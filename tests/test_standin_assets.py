@@ -43,6 +43,7 @@ def test_data_assets_have_versions(standin: StandIn, steps: dict[str, dict[str, 
     assert steps["data"]["versions"] == ["1", "2"]
     assert steps["data"]["latest"] == "2"
     assert "assets-data" in steps["data list"]["names"]
+    assert steps["data read"]["files"] == ["o.txt", "std_log.txt"], "read and written with signatures"
     assert http.log(standin, steps["data read"]["job"]).split() == ["a", "2", "a", "1"]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -72,16 +74,23 @@ def test_a_token_that_expires(standin: StandIn) -> None:
     assert http.call(standin, "GET", JOB).status_code == 404
 
 
-def test_answers_and_uploads_may_be_slow(standin: StandIn) -> None:
-    standin.inject(Fault("slow", seconds=0.5))
-    began = time.monotonic()
-    http.call(standin, "GET", JOB)
-    assert time.monotonic() - began >= 0.5
-    standin.inject(Fault("slow-upload", seconds=0.5))
-    began = time.monotonic()
-    http.upload(standin, {"a.txt": b"x"})
-    assert time.monotonic() - began >= 0.5
-    assert standin.requests[-1].fault == "slow-upload"
+def test_answers_and_uploads_wait_for_their_gate(standin: StandIn, tmp_path: Path) -> None:
+    for kind in ("slow", "slow-upload"):
+        gate = tmp_path / kind
+        standin.inject(Fault(kind, gate=str(gate)))
+        with ThreadPoolExecutor(1) as other:
+            if kind == "slow":
+                answer = other.submit(http.call, standin, "GET", JOB)
+            else:
+                answer = other.submit(http.upload, standin, {"a.txt": b"x"})
+            while standin.faults:  # it has not met the fault yet
+                assert not answer.done()
+                time.sleep(0.05)
+                time.sleep(0.05)
+            assert not answer.done()
+            gate.touch()
+            answer.result()
+        assert standin.requests[-1].fault == kind
 
 
 def _signed(standin: StandIn, data: bytes) -> str:
@@ -138,17 +147,104 @@ def test_a_job_that_fails(standin: StandIn) -> None:
     assert "ValueError: this failure was asked for" in message
 
 
-def test_a_node_that_is_taken_away(standin: StandIn) -> None:
+def test_a_node_that_is_taken_away(standin: StandIn, tmp_path: Path) -> None:
     http.cluster(standin, "cheap", priority="LowPriority")
     http.cluster(standin, "dear")
-    standin.inject(Fault("preempt", seconds=0.5))
-    http.submit(standin, "stays", "sleep 1.5", compute="dear").raise_for_status()
+    standin.inject(Fault("preempt", gate=str(tmp_path)))
+    http.submit(standin, "stays", "true", compute="dear").raise_for_status()
     assert http.wait(standin, "stays") == "Completed"
     http.submit(standin, "taken", "echo begun; sleep 600", compute="cheap").raise_for_status()
     assert http.wait(standin, "taken") == "Failed"
     assert "PreemptionError" in http.details(standin, "taken")["error"]["error"]["message"]
     http.submit(standin, "sent-again", "echo begun", compute="cheap").raise_for_status()
     assert http.wait(standin, "sent-again") == "Completed"
+    standin.inject(Fault("preempt", gate=str(tmp_path), route="serverless"))
+    spot: dict[str, Any] = {"queueSettings": {"jobTier": "Spot"}, "resources": {"instanceType": "Standard_D4ds_v4"}}
+    http.submit(standin, "spot", "sleep 600", **spot).raise_for_status()
+    assert http.wait(standin, "spot") == "Failed"
+
+
+def test_a_job_that_the_service_starts_again(standin: StandIn, tmp_path: Path) -> None:
+    standin.inject(Fault("requeue"))
+    command = f"echo attempt >> {tmp_path}/attempts; wc -l < {tmp_path}/attempts; mkdir -p outputs; ls outputs"
+    http.submit(standin, "requeued", command).raise_for_status()
+    assert http.wait(standin, "requeued") == "Completed"
+    assert http.log(standin, "requeued").split() == ["1", "2"], "twice, in one run, each time in a fresh folder"
+    standin.inject(Fault("requeue", gate=str(tmp_path / "lost")))
+    wait = f"[ -e {tmp_path}/lost ] || {{ touch {tmp_path}/lost; sleep 600; }}; echo second"
+    http.submit(standin, "lost", wait).raise_for_status()
+    assert http.wait(standin, "lost") == "Completed"
+    assert http.log(standin, "lost") == "second\n"
+
+
+@pytest.mark.parametrize(("kind", "status"), [("not-responding", "NotResponding"), ("paused", "Paused")])
+def test_states_that_are_not_the_end(standin: StandIn, tmp_path: Path, kind: str, status: str) -> None:
+    standin.inject(Fault(kind))
+    http.submit(standin, kind, "true").raise_for_status()
+    assert http.wait(standin, kind, status) == status
+    assert http.wait(standin, kind) == "Completed"
+    standin.inject(Fault(kind, gate=str(tmp_path / "never")))
+    http.submit(standin, f"{kind}-cancelled", "sleep 600").raise_for_status()
+    http.wait(standin, f"{kind}-cancelled", status)
+    cancel = {"api-version": "2023-04-01-preview"}
+    assert http.call(standin, "POST", f"/jobs/{kind}-cancelled/cancel", params=cancel).status_code == 202
+    assert http.wait(standin, f"{kind}-cancelled") == "Canceled"
+
+
+def test_states_before_a_job_runs_can_be_held(standin: StandIn, tmp_path: Path) -> None:
+    build, nodes = tmp_path / "build", tmp_path / "nodes"
+    standin.inject(Fault("slow-build", gate=str(build)))
+    standin.inject(Fault("slow-nodes", gate=str(nodes)))
+    http.submit(standin, "slow", "true").raise_for_status()
+    http.wait(standin, "slow", "Preparing")
+    assert "FROM the image" in _soon(standin, "slow", "azureml-logs/20_image_build_log.txt")
+    build.touch()
+    http.wait(standin, "slow", "Queued")
+    assert "RequestedNodeCount" in http.job(standin, "slow")["tags"]["_aml_system_ComputeTargetStatus"]
+    nodes.touch()
+    assert http.wait(standin, "slow") == "Completed"
+    assert "_aml_system_ComputeTargetStatus" not in http.job(standin, "slow")["tags"]
+
+
+def _soon(standin: StandIn, name: str, file: str) -> str:
+    """Return a log as soon as it is there."""
+    while file not in http.details(standin, name)["logFiles"]:
+        time.sleep(0.1)
+    return http.log(standin, name, file)
+
+
+def test_a_quota_that_binds(standin: StandIn) -> None:
+    http.cluster(standin, "tight")
+    standin.inject(Fault("quota-binds", route="tight"))
+    two: dict[str, Any] = {"resources": {"instanceCount": 2}}
+    http.submit(standin, "eight-cores", "true", compute="tight", **two).raise_for_status()
+    http.wait(standin, "eight-cores", "Queued")
+    http.submit(standin, "no-cores", "true").raise_for_status()
+    assert http.wait(standin, "no-cores") == "Completed"
+    assert http.job(standin, "eight-cores")["status"] == "Queued", "6 cores of its family, and it wants 8"
+    standin.quota(standardDSv2Family=8)
+    assert http.wait(standin, "eight-cores") == "Completed"
+
+
+@pytest.mark.parametrize("variant", ["lines", "line"])
+def test_a_log_without_an_end(standin: StandIn, variant: str) -> None:
+    standin.inject(Fault("endless-log", variant=variant))
+    http.submit(standin, f"endless-{variant}", "true").raise_for_status()
+    while len(_soon(standin, f"endless-{variant}", "user_logs/std_log.txt")) < 5_000:
+        time.sleep(0.1)
+    http.call(
+        standin, "POST", f"/jobs/endless-{variant}/cancel", params={"api-version": "2023-04-01-preview"}
+    ).raise_for_status()
+    assert http.wait(standin, f"endless-{variant}") == "Canceled"
+    assert ("\n" in http.log(standin, f"endless-{variant}")) == (variant == "lines")
+
+
+def test_artifacts_with_hostile_names(standin: StandIn) -> None:
+    standin.inject(Fault("hostile-artifacts"))
+    http.submit(standin, "hostile", "true").raise_for_status()
+    assert http.wait(standin, "hostile") == "Completed"
+    artifacts = http.call(standin, "GET", f"{http.HISTORY}/experimentids/0/runs/hostile/artifacts").json()["value"]
+    assert {"../outside.txt", "n" * 300, "twice", "twice/inner.txt"} <= {item["path"] for item in artifacts}
 
 
 def test_faults_are_read_and_shown(standin: StandIn) -> None:
@@ -169,5 +265,6 @@ def test_a_fault_that_is_none_is_refused(text: str) -> None:
 
 def test_every_fault_has_a_test() -> None:
     here = Path(__file__)
-    source = here.read_text() + here.with_name("test_standin_identity.py").read_text()
+    names = ("test_standin_faults.py", "test_standin_identity.py", "test_standin_service.py")
+    source = "".join(here.with_name(name).read_text() for name in names)
     assert not [kind for kind in KINDS if f'"{kind}"' not in source]

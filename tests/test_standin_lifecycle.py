@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,9 @@ import pytest
 import requests
 
 from tests import standin_http as http
-from tests.standin import Fault, StandIn, names
+from tests.standin import StandIn, names
+from tests.standin.identity import Tokens
+from tests.test_standin_environments import conda, put
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = Path(__file__).parent / "clients"
@@ -36,7 +40,7 @@ def alive(state: Path) -> list[str]:
     return found
 
 
-def gone(state: Path, seconds: float = 60) -> bool:
+def gone(state: Path, seconds: float = 240) -> bool:
     """Wait until nothing has to do with a state folder."""
     until = time.monotonic() + seconds
     while alive(state):
@@ -47,11 +51,11 @@ def gone(state: Path, seconds: float = 60) -> bool:
 
 
 @contextlib.contextmanager
-def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     """End a process with the block, whatever happens in it."""
     with process:
         try:
-            yield
+            yield process
         finally:
             if process.poll() is None:
                 process.kill()
@@ -62,24 +66,16 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """A second workspace, beside that of the session: without aliases."""
-    with StandIn(tmp_path_factory.mktemp("other"), aliases=False) as workspace:
+    """A workspace of these tests alone, which they break: without aliases, and with environments that are built."""
+    with StandIn(tmp_path_factory.mktemp("other"), aliases=False, build_env=True) as workspace:
         yield workspace
+    assert not Path("/proc/self/environ").exists() or gone(workspace.folder.root), alive(workspace.folder.root)
 
 
-def test_two_stand_side_by_side(standin: StandIn, other: StandIn) -> None:
-    assert standin.environ["HTTPS_PROXY"] != other.environ["HTTPS_PROXY"]
-    for workspace, word in ((standin, "first"), (other, "second")):
-        http.cluster(workspace, "same-name")
-        http.submit(workspace, "same-name", f"echo {word}", compute="same-name").raise_for_status()
-    for workspace, word in ((standin, "first"), (other, "second")):
-        assert http.wait(workspace, "same-name") == "Completed"
-        assert http.log(workspace, "same-name") == f"{word}\n"
-    foreign = http.call(other, "GET", "/jobs/same-name", bearer=http.token(standin))
-    assert foreign.status_code == 401
-    standin.inject(Fault("503", times=0))
-    assert http.call(standin, "GET", "/jobs/same-name").status_code == 503
-    assert http.call(other, "GET", "/jobs/same-name").status_code == 200
+def test_a_token_of_another_stand_in_opens_nothing(other: StandIn) -> None:
+    foreign, _ = Tokens(b"the secret of another stand-in, as long as this").issue(http.MANAGEMENT)
+    assert http.call(other, "GET", "/jobs", bearer=foreign).status_code == 401
+    assert http.call(other, "GET", "/jobs").status_code == 200
 
 
 def test_an_unknown_route_is_refused_and_noted(other: StandIn) -> None:
@@ -88,8 +84,8 @@ def test_an_unknown_route_is_refused_and_noted(other: StandIn) -> None:
     assert other.unknown_routes[-1] == f"GET {names.SCOPE}/schedules (unknown route)"
     http.call(other, "GET", "/jobs", params={"api-version": "2099-01-01"})
     assert "2099-01-01" in other.unknown_routes[-1]
-    http.call(other, "GET", f"{http.MLFLOW}/traces/search")
-    assert "traces/search" in other.unknown_routes[-1]
+    http.call(other, "GET", f"{http.MLFLOW}/prompts/search")
+    assert "prompts/search" in other.unknown_routes[-1]
 
 
 @pytest.mark.parametrize("url", ["https://management.azure.com/", "http://example.com/x"])
@@ -116,14 +112,72 @@ def test_aliases_may_be_missing(other: StandIn) -> None:
     assert http.call(other, "POST", f"{call}/set-tag", json=tag).status_code == 200
 
 
-def test_a_restart_under_a_waiting_client(other: StandIn) -> None:
+def wheel(folder: Path) -> Path:
+    """Write a package that is nowhere but here, so that nothing is downloaded."""
+    path = folder / "standin_probe-1.0-py3-none-any.whl"
+    about = "standin_probe-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("standin_probe.py", "WORD = 'built'\n")
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: standin-probe\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+    return path
+
+
+def test_a_job_runs_in_the_environment_that_it_names(other: StandIn, tmp_path: Path) -> None:
+    requirement = f"standin-probe @ {wheel(tmp_path).as_uri()}"
+    assert put(other, "probe", "1", conda(requirement)) == 201
+    environment = f"{names.SCOPE}/environments/probe/versions/1"
+    show = "import standin_probe, sys; print(standin_probe.WORD, sys.prefix)"
+    command = f'python -c "{show}"; python -c "import numpy"'
+    logs = []
+    for name in ("built", "built-again"):
+        http.submit(other, name, command, environmentId=environment).raise_for_status()
+        assert http.wait(other, name) == "Failed", "there is nothing else in it"
+        word, prefix = http.log(other, name).splitlines()[0].split()
+        assert word == "built"
+        assert Path(prefix).parent == other.folder.root / "environments"
+        assert "No module named 'numpy'" in http.log(other, name)
+        logs.append(set(http.details(other, name)["logFiles"]))
+    assert "azureml-logs/20_image_build_log.txt" in logs[0]
+    assert "azureml-logs/20_image_build_log.txt" not in logs[1], "it is built once"
+    assert "standin-probe" in http.log(other, "built", "azureml-logs/20_image_build_log.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent", conda("standin-probe @ file:///nowhere/standin_probe-1.0-py3-none-any.whl"), "nowhere"),
+        ("condas", json.dumps({"dependencies": ["python=3.11", "cudatoolkit=11"]}), "cudatoolkit"),
+    ],
+)
+def test_a_build_that_fails_fails_the_job(other: StandIn, name: str, text: str, said: str) -> None:
+    assert put(other, name, "1", text) == 201
+    environment = f"{names.SCOPE}/environments/{name}/versions/1"
+    http.submit(other, name, "true", environmentId=environment).raise_for_status()
+    assert http.wait(other, name) == "Failed"
+    assert "Image build failed" in http.details(other, name)["error"]["error"]["message"]
+    assert said in http.log(other, name, "azureml-logs/20_image_build_log.txt")
+
+
+STEADY = """
+import sys, time
+from pathlib import Path
+print("begun", flush=True)
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.05)
+print("survived", flush=True)
+"""
+
+
+@needs_proc
+def test_an_outage_ends_servers_and_not_jobs_and_a_waiting_client_finds_it_again(
+    other: StandIn, tmp_path: Path
+) -> None:
     http.cluster(other, "kept")
-    script = (
-        "import time, mlflow\nfor i in range(40):\n    mlflow.log_metric('step', i, step=i)\n"
-        "    print(i, flush=True)\n    time.sleep(0.2)\n"
-    )
-    identifier = http.code(other, "steady", {"steady.py": script.encode()})
-    http.submit(other, "steady", "python steady.py", codeId=identifier, compute="kept").raise_for_status()
+    go = tmp_path / "go"
+    identifier = http.code(other, "steady", {"steady.py": STEADY.encode()})
+    http.submit(other, "steady", f"python steady.py {go}", codeId=identifier, compute="kept").raise_for_status()
     http.wait(other, "steady", "Running")
     client = subprocess.Popen(
         [sys.executable, str(CLIENTS / "waiting.py"), "steady"],
@@ -135,75 +189,37 @@ def test_a_restart_under_a_waiting_client(other: StandIn) -> None:
         assert client.stdout is not None
         assert client.stdout.readline() == "waiting\n"
         address, before = other.environ["HTTPS_PROXY"], other.requests
+        assert other._process is not None
+        other._process.kill()  # as harsh as it can be; `stop` is the gentle way
+        other._process.wait()
+        until = time.monotonic() + 240
+        while [line for line in alive(other.folder.root) if "azurite" in line or "mlflow_server" in line]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
         other.stop()
         with pytest.raises(requests.RequestException):
             http.call(other, "GET", "/jobs/steady")
+        assert client.stdout.readline() == "silence\n"
         other.start()
         assert other.environ["HTTPS_PROXY"] == address
         assert other.requests[: len(before)] == before
-        status, silence = client.stdout.readline().split()
-    assert status == "Completed"
-    assert float(silence) > 1, "it has lived through the outage"
-    assert http.log(other, "steady").splitlines()[:40] == [str(number) for number in range(40)]
-    found = http.run(other, "steady")
-    assert found["info"]["status"] == "FINISHED"
-    assert found["data"]["metrics"][0]["value"] == 39
+        assert client.stdout.readline() == "again\n"
+        assert http.job(other, "steady")["status"] == "Running"
+        go.touch()
+        assert client.stdout.readline() == "Completed\n"
+    assert http.log(other, "steady") == "begun\nsurvived\n"
+    assert http.run(other, "steady")["info"]["status"] == "FINISHED"
     assert http.call(other, "GET", "/computes/kept").status_code == 200
-
-
-@needs_proc
-def test_a_crash_of_the_service_takes_its_servers_along_and_leaves_the_jobs(other: StandIn) -> None:
-    http.submit(other, "surviving", "sleep 4; echo survived").raise_for_status()
-    http.wait(other, "surviving", "Running")
-    assert other._process is not None
-    other._process.kill()
-    other._process.wait()
-    until = time.monotonic() + 60
-    while [line for line in alive(other.folder.root) if "azurite" in line or "mlflow" in line]:
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    other.stop()
-    other.start()
-    assert http.wait(other, "surviving") == "Completed"
-    assert http.log(other, "surviving") == "survived\n"
-
-
-@needs_proc
-def test_the_end_of_a_session_is_the_end_of_everything(tmp_path: Path) -> None:
-    """A failed test leaves nothing, and the job that ran then has failed when the state is opened again."""
-
-    def fail() -> None:
-        with StandIn(tmp_path) as workspace:
-            stubborn = "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600"
-            http.submit(workspace, "stubborn", stubborn).raise_for_status()
-            http.wait(workspace, "stubborn", "Running")
-            assert len(alive(tmp_path)) >= 5
-            raise RuntimeError("as a test fails")
-
-    with pytest.raises(RuntimeError, match="as a test fails"):
-        fail()
-    assert gone(tmp_path, seconds=5), alive(tmp_path)
-    with StandIn(tmp_path, lifetime=6) as workspace:
-        assert http.wait(workspace, "stubborn") == "Failed"
-        assert "is gone" in http.details(workspace, "stubborn")["error"]["error"]["message"]
-        http.submit(workspace, "endless", "sleep 600").raise_for_status()
-        assert gone(tmp_path), "its time was up"
 
 
 SUBMIT = """
 import sys, time
-from pathlib import Path
 from tests import standin_http as http
 from tests.standin import StandIn
 
-class Here(StandIn):
-    def __init__(self, state):
-        from tests.standin.state import Folder
-        self.folder = Folder(Path(state))
-
-workspace = Here(sys.argv[1])
-http.submit(workspace, "endless", "sleep 600").raise_for_status()
-http.wait(workspace, "endless", "Running")
+workspace = StandIn.attach(sys.argv[1])
+http.submit(workspace, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600").raise_for_status()
+http.wait(workspace, "stubborn", "Running")
 try:
     print("running", flush=True)
     time.sleep(600)
@@ -213,73 +229,65 @@ except KeyboardInterrupt:
 """
 
 
-@needs_proc
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_remains_after_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "tests.standin", "--state", str(tmp_path), "--"]
-    process = subprocess.Popen(
-        [*command, sys.executable, "-c", SUBMIT, str(tmp_path)],
+def served(state: Path, *command: str) -> subprocess.Popen[str]:
+    """Start the command line with a state folder, in a group of its own."""
+    line = [sys.executable, "-m", "tests.standin", "--state", str(state), "--fault", "503,route=/computes,times=1"]
+    return subprocess.Popen(
+        [*line, *(["--", *command] if command else [])],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    with ending(process):
+
+
+@needs_proc
+def test_a_command_is_interrupted_as_in_a_terminal_and_nothing_remains(tmp_path: Path) -> None:
+    with ending(served(tmp_path, sys.executable, "-c", SUBMIT, str(tmp_path))) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         assert len(alive(tmp_path)) >= 5
-        if number == signal.SIGINT:
-            # As a terminal does it: to the whole group.
-            os.killpg(process.pid, number)
-            assert process.stdout.readline() == "interrupted\n"
-        else:
-            process.send_signal(number)
-        code = process.wait(120)
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-    expected = {signal.SIGINT: 5, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}
-    assert code == expected[number]
+        os.killpg(process.pid, signal.SIGINT)  # to the whole group
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(240) == 5
     assert gone(tmp_path), alive(tmp_path)
 
 
-def test_the_command_line_serves_until_it_is_interrupted(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.standin",
-            "--state",
-            str(tmp_path),
-            "--fault",
-            "503,route=/computes,times=1",
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with ending(process):
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            if not line.startswith("export "):
-                break
-            lines.append(line)
-        environ = dict(shlex.split(line)[1].split("=", 1) for line in lines)
-        again = StandIn(tmp_path)
+@needs_proc
+def test_it_serves_until_it_is_killed_and_its_jobs_have_failed_when_it_is_opened_again(tmp_path: Path) -> None:
+    with ending(served(tmp_path)) as process:
+        environ = _exported(process)
+        again = StandIn.attach(tmp_path)
         assert environ == again.environ
-        assert {
-            "AZURE_SUBSCRIPTION_ID",
-            "AZURE_RESOURCE_GROUP",
-            "AZUREML_WORKSPACE_NAME",
-            "HTTPS_PROXY",
-        } <= set(environ)
+        assert {"AZURE_SUBSCRIPTION_ID", "AZUREML_WORKSPACE_NAME", "HTTPS_PROXY"} <= set(environ)
         assert http.call(again, "GET", "/computes").status_code == 503, "the fault of the command line"
         assert http.call(again, "GET", "/computes").status_code == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
-        again.close()
+        http.submit(again, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600").raise_for_status()
+        http.wait(again, "stubborn", "Running")
+        process.kill()
+        assert process.wait(240) == -signal.SIGKILL
+    assert gone(tmp_path), alive(tmp_path)
+    with ending(served(tmp_path)) as process:
+        _exported(process)
+        assert http.wait(again, "stubborn") == "Failed"
+        assert "is gone" in http.details(again, "stubborn")["error"]["error"]["message"]
+        http.submit(again, "endless", "sleep 600").raise_for_status()
+        http.wait(again, "endless", "Running")
+        process.terminate()
+        assert process.wait(240) == 128 + signal.SIGTERM
+    assert gone(tmp_path), alive(tmp_path)
+
+
+def _exported(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Read the variables that the command line prints."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        if not line.startswith("export "):
+            break
+        lines.append(line)
+    return dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
 
 def test_the_command_line_refuses_a_fault_that_is_none() -> None:

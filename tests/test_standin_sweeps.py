@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests import standin_http as http
 from tests.standin import StandIn, names
 from tests.standin.sweeps import combinations
 
+REPORT = Path(__file__).parent / "clients" / "report.py"
 GRID = {"samplingAlgorithmType": "Grid"}
 RANDOM = {"samplingAlgorithmType": "Random", "seed": 7}
 
@@ -37,11 +39,10 @@ def children(workspace: StandIn, name: str) -> dict[str, str]:
 
 
 def test_the_best_trial_is_the_one_with_the_best_metric(standin: StandIn) -> None:
-    command = (
-        "test ${{search_space.a}} = 3 && exit 1; "
-        "python -c \"import mlflow; mlflow.log_metric('score', -(${{search_space.a}} - 1) ** 2)\""
-    )
-    sweep(standin, "peak", command, {"a": ["choice", [[0, 1, 2, 3]]]})
+    identifier = http.code(standin, "report", {"report.py": REPORT.read_bytes()})
+    command = "test ${{search_space.a}} = 3 && exit 1; python report.py score -${{search_space.a}}"
+    trial = {"command": command, "codeId": identifier}
+    sweep(standin, "peak", command, {"a": ["choice", [[1, 0, 2, 3]]]}, trial=trial)
     assert http.wait(standin, "peak") == "Completed"
     assert children(standin, "peak") == {
         "peak_0": "Completed",

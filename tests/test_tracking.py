@@ -3,6 +3,8 @@
 import os
 import shlex
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from tests.conftest import Trainer, run_id
-from trainer import processes, signals, tracking
+from trainer import processes, recording, signals, tracking
 from trainer.errors import Interrupted, UserError
 
 GIVEN = {"data": "a.csv", "alpha": "auto"}
@@ -302,6 +306,33 @@ def test_a_run_that_cannot_be_ended_is_told(store: mlflow.MlflowClient, monkeypa
         list(fail(UserError("came first", "")))
 
 
+def test_a_run_is_ended_once_a_store_that_was_locked_answers(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    terminate, refusals = mlflow.MlflowClient.set_terminated, [MlflowException("database is locked")] * 2
+
+    def late(*arguments: Any, **named: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        terminate(*arguments, **named)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", late)
+    with tracking.session({}, "train.py") as session:
+        run = session.open("ridge")
+    assert store.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_run_is_abandoned_from_a_thread(store: mlflow.MlflowClient) -> None:
+    with tracking.session({}, "train.py") as session:
+        run = session.open("ridge")
+        thread = threading.Thread(target=session.abandon)
+        thread.start()
+        thread.join()
+        found = store.get_run(run.id)
+    assert (found.info.status, found.data.tags["error"]) == ("FAILED", "another process was lost")
+
+
 def test_a_run_that_cannot_be_looked_up_is_not_said_to_be_failed(
     store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +396,7 @@ def test_the_page_that_is_told_is_that_of_model_training(
     monkeypatch.setenv("UV", "/bin/uv") if uv else monkeypatch.delenv("UV", raising=False)
     page = f"/#/experiments/0/runs/{run.id}?workflowType=machine_learning"
     start = "uv run mlflow ui --workers 1" if uv else "mlflow ui --workers 1"
+    monkeypatch.setattr(recording, "_listens", lambda _: False)
     monkeypatch.chdir(tmp_path)  # the folder whose mlflow.db is MLflow's default
     shown = {
         "http://ada:secret@host:5000/path?token=1": f"http://host:5000/path{page}",
@@ -380,6 +412,22 @@ def test_the_page_that_is_told_is_that_of_model_training(
         with monkeypatch.context() as patched:
             patched.setattr(mlflow, "get_tracking_uri", lambda uri=uri: uri)
             assert tracking.where_to_look(run) == expected
+
+
+def test_a_port_that_is_taken_is_passed_over_unless_the_run_is_shown_there(
+    run: tracking.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(recording, "PORT", port)
+        monkeypatch.setattr(recording, "_listens", lambda asked: asked == port)
+        monkeypatch.setattr(recording, "_serves", lambda *_: False)
+        said = tracking.where_to_look(run)
+        assert said.startswith(f"mlflow ui --workers 1 --port {port + 1} ")
+        assert f"\nhttp://127.0.0.1:{port + 1}/#/" in said
+        monkeypatch.setattr(recording, "_serves", lambda *_: True)
+        assert tracking.where_to_look(run).startswith(f"http://127.0.0.1:{port}/#/experiments/0/runs/{run.id}?")
 
 
 # -- a run whose process was killed --------------------------------------------------------------------
@@ -411,3 +459,67 @@ def test_the_command_line_still_trains(trains: Trainer, store: mlflow.MlflowClie
     assert done.code == 0, done.err
     assert store.get_run(run_id(done)).info.status == "FINISHED"
     assert "MLFLOW_RUN_ID" not in os.environ
+
+
+# -- a signal at any statement ---------------------------------------------------------------------------
+
+
+def work(folder: Path) -> Iterator[str]:
+    """Do in a run what a training does to a store, one thing after the other; the run comes first."""
+    with signals.heard(), tracking.session({"alpha": "1"}, "train.py") as session:
+        run = session.open("ridge")
+        tracking.log(run, metrics={"rmse": 1.0}, tags={"a": "b"})
+        tracking.log_folder(run, folder)
+        with tracking.said_to_server("register a version"):
+            run.client.create_model_version("walked", f"{run.artifact_uri}/models", run_id=run.id)
+        yield run.id
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_whatever_statement_a_signal_meets_the_run_has_ended_and_what_is_said_of_it_is_true(
+    store: mlflow.MlflowClient, tmp_path: Path, times: int
+) -> None:
+    store.create_registered_model("walked")
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    count, stop = 0, range(0)
+
+    def executed(*_: object) -> None:
+        nonlocal count
+        if count in stop:
+            signal.raise_signal(signal.SIGTERM)
+        count += 1
+
+    event.listen(Engine, "before_cursor_execute", executed)
+    try:
+        list(work(folder))
+        statements = count
+        assert statements > 50
+        for first in range(0, statements, 7):
+            before = runs(store)
+            count, stop = 0, range(first, first + times)
+            with pytest.raises(Interrupted) as told:
+                list(work(folder))
+            stop = range(0)
+            for number in runs(store) - before:
+                (said,) = told.value.__notes__
+                status = store.get_run(number).info.status
+                assert status in ("FAILED", "FINISHED"), first
+                assert said.startswith(f"run {number} is {status}; "), first
+                registered = store.search_model_versions(f"run_id='{number}'")
+                assert ("is registered and stays" in said) == bool(registered), first
+    finally:
+        event.remove(Engine, "before_cursor_execute", executed)
+
+
+def test_a_secret_that_mlflow_run_has_logged_already_is_told(
+    store: mlflow.MlflowClient, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = "https://host/x.csv?sig=S3CR3T"
+    number = opened(data=address)
+    with tracking.session({"data": address}, "train.py") as session:
+        session.open("ridge")
+    assert f"the address in data holds a secret, and it was logged to run {number}" in caplog.text
+    assert "S3CR3T" not in caplog.text
+    assert store.get_run(number).data.tags["param.data"] == "https://host/x.csv"

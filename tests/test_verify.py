@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from shutil import copytree
 from typing import Any
-from uuid import uuid4
 
 import mlflow
 import numpy as np
@@ -22,7 +21,9 @@ from trainer.model_folder import Agreement
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder, which nobody changes."""
-    return models.saved(tmp_path_factory.mktemp("original") / "models", versions={"scikit-learn": _present()})
+    return models.saved(
+        tmp_path_factory.mktemp("original") / "models", "ridge", "size", "city", versions={"scikit-learn": _present()}
+    )
 
 
 def _present() -> str:
@@ -37,13 +38,7 @@ def folder(original: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def registered(store: mlflow.MlflowClient, original: Path) -> tuple[str, str]:
     """A model in the registry, with a name of its own; and its run."""
-    name = f"verified-{uuid4().hex}"
-    run = store.create_run("0").info
-    store.log_artifacts(run.run_id, str(original), "models")
-    store.create_registered_model(name)
-    version = store.create_model_version(name, f"{run.artifact_uri}/models", run_id=run.run_id).version
-    store.set_registered_model_alias(name, "champion", version)
-    return name, run.run_id
+    return models.register(store, original)
 
 
 Verifies = Callable[..., Done]
@@ -228,7 +223,7 @@ def test_the_result_is_recorded_only_when_asked_for(
     [
         ({"model": "models:/nobody/1"}, "Registered Model with name=nobody not found"),
         ({"model": "models:/nobody@champion"}, "Registered Model with name=nobody not found"),
-        ({"model": "runs:/0123/models"}, "Run with id=0123 not found"),
+        ({"model": "runs:/0123/models"}, "there is no run 0123"),
         ({"model": "no/such/folder"}, "no/such/folder is not the folder of an MLflow model"),
         ({"model": "data", "tolerance": "-1"}, "tolerance should be a number at least 0"),
         ({"model": "data", "record": "maybe"}, "there is no record 'maybe'"),

@@ -72,6 +72,15 @@ def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
+def remarks() -> str:
+    """Return the README's table of what is remarked on."""
+    from trainer.checks import CHECKS
+
+    lines = ["| code | when | why it matters | what to do |", "|---|---|---|---|"]
+    lines += (f"| `{one.code}` | {one.detected} | {one.why} | {one.remedy} |" for one in CHECKS)
+    return "\n".join(lines)
+
+
 def searched() -> tuple[str, ...]:
     """Return the hyperparameters that submit/sweep.yml searches."""
     return tuple(yaml.safe_load(SWEEP_YML.read_text(encoding="utf-8"))["search_space"])

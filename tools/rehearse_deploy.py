@@ -1,6 +1,6 @@
 """Rehearse a deployment: the model served as Azure Machine Learning serves it, without Azure.
 
-    python tools/rehearse_deploy.py --model models:/diabetes-progression@champion
+    python -m tools.rehearse_deploy --model models:/diabetes-progression@champion
     make rehearse-deploy ARGS="--model outputs/my-job/models"
 
 The environment is built from the model's own file and the server that the service adds, the server is Microsoft's, the
@@ -38,7 +38,7 @@ ON_THIS_MACHINE = (
     "import sys; from azureml_inference_server_http import constants; constants.DEFAULT_HOST = '127.0.0.1'; "
     "from azureml_inference_server_http.amlserver import run; sys.exit(run())"
 )
-UP_SECONDS = 120
+UP_SECONDS = 300
 STOP_SECONDS = 10
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlflow-trainer" / "serving"
 

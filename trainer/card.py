@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trainer.lineage import Lineage
-    from trainer.loading import Column, Table
+    from trainer.table import Column, Table
     from trainer.training import Outcome
 
 # The rows of a table that a reader looks at.
@@ -32,13 +32,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e
 
 @dataclass(frozen=True)
 class Standing:
-    """What the registry has said of a run's model; no version where none was registered."""
+    """What the registry has said of a run's model; no version where none was registered, `unmet` where it must not."""
 
     run_id: str
     model_name: str | None = None
     version: str | None = None
     verdict: str | None = None
     promoted: bool = False
+    unmet: tuple[str, ...] = ()
 
 
 def plain(text: object) -> str:

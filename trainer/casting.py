@@ -9,7 +9,7 @@ import pandas as pd
 from trainer.errors import UnusableModelError
 
 if TYPE_CHECKING:
-    from trainer.loading import Kind
+    from trainer.columns import Kind
 
 ANY = "any"
 # What a feature of each kind is cast to, by MLflow's names of types.

@@ -55,6 +55,8 @@ class Fault:
     remedy: str
 
 
+_NEWER = "Can't locate revision"
+
 _FAULTS = (
     Fault(
         r"deleted experiment '([^']*)'",
@@ -74,11 +76,11 @@ _FAULTS = (
     ),
     Fault(
         r"out-of-date database schema",
-        "its tables are those of another version of MLflow than the {version} that is installed here",
+        "its tables are those of an older MLflow than the {version} that is installed here",
         "make a copy of it, then: {mlflow} db upgrade {uri}",
     ),
     Fault(
-        r"Can't locate revision",
+        _NEWER,
         "its tables were made by a newer MLflow than the {version} that is installed here",
         "use that MLflow, or set MLFLOW_TRACKING_URI to another store",
     ),
@@ -108,6 +110,11 @@ _FAULTS = (
         r"disk I/O error|Input/output error",
         "the disk does not answer as it should (disk I/O error)",
         "set MLFLOW_TRACKING_URI to a store on another disk; SQLite needs one with locks, which NFS often lacks",
+    ),
+    Fault(
+        re.escape(os.strerror(errno.EFBIG)),
+        "this shell limits the size of files, and the store is larger",
+        "raise the limit: ulimit -f unlimited",
     ),
     Fault(
         r"database disk image is malformed",
@@ -227,6 +234,10 @@ def known(error: BaseException, uri: str) -> Fault | None:
         if isinstance(one, MemoryError):
             return Fault("", "there is not enough memory", "free some memory, or use a larger machine")
     text = "\n".join(str(one) for one in links)
+    if "disk I/O error" in text and _limits_size():
+        text = os.strerror(errno.EFBIG)  # SQLite does not tell the two apart
+    if (found := re.search(r"found version (\w+)", text)) and not _is_revision(found[1]):
+        text = _NEWER  # MLflow calls it out of date all the same
     for fault in _FAULTS:
         if match := re.search(fault.pattern, text):
             group = next((one for one in match.groups() if one), "")
@@ -238,6 +249,23 @@ def known(error: BaseException, uri: str) -> Fault | None:
     return None
 
 
+def _limits_size() -> bool:
+    """Whether this process may not write files of any size."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+
+
+def _is_revision(name: str) -> bool:
+    """Whether MLflow, as it is installed here, knows the tables of this revision."""
+    import mlflow.store
+
+    versions = Path(mlflow.store.__file__).parent / "db_migrations" / "versions"
+    return any(versions.glob(f"{name}_*.py"))
+
+
 _PLACE = "or set MLFLOW_TRACKING_URI to another store"
 _DISK = {
     errno.ENOSPC: f"free some space there, {_PLACE}",
@@ -245,7 +273,6 @@ _DISK = {
     errno.EACCES: f"make that place writable, {_PLACE}",
     errno.EPERM: f"make that place writable, {_PLACE}",
     errno.EROFS: f"make that place writable, {_PLACE}",
-    errno.EFBIG: f"raise the limit of a file's size (ulimit -f unlimited), {_PLACE}",
     errno.EIO: f"look at that disk, {_PLACE}",
     errno.EMFILE: "raise the number of open files: ulimit -n 1024",
     errno.ENFILE: "end other processes: this machine has as many open files as it can have",

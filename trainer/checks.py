@@ -18,8 +18,8 @@ from trainer.material import Material, gather
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Table
     from trainer.search import Search
+    from trainer.table import Table
 
 # How near to the end of a distribution, in shares of its probability, a best value counts as lying on its edge.
 EDGE = 0.05

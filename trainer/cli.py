@@ -69,28 +69,28 @@ def _run(
         return work({parameter.name: getattr(given, parameter.name) for parameter in parameters})
     except UserError as error:
         if debug:
-            traceback.print_exc()
-        print(error, file=sys.stderr)
+            _show(error)
+        print(redact(str(error)), file=sys.stderr)
         _note(error)
         return error.exit_code
     except KeyboardInterrupt as error:
         if debug:
-            traceback.print_exc()
+            _show(error)
         said = "; ".join(getattr(error, "__notes__", ())) or "no run had begun, and nothing was registered"
         print(f"stopped: {said}", file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 128 + signal.SIGINT
     except MemoryError as error:
         if debug:
-            traceback.print_exc()
+            _show(error)
         told = UserError(
             f"there is not enough memory{f' ({first_line(error)})' if str(error) else ''}",
             "use a larger machine, fewer columns (columns=A,B), or a table of fewer rows",
         )
         print(told, file=sys.stderr)
         return told.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug; its traceback is kept in a file
         if debug:
-            raise
+            _show(error)
         print(f"error: {redact(_said(error))}\n  fix: this is a bug; report it with {_keep(error)}", file=sys.stderr)
         return 1
 
@@ -104,6 +104,10 @@ def _note(error: UserError) -> None:
             tracking.note_failure(error)
         except UserError:
             logging.getLogger(__name__).info("the reason could not be noted in the run")
+
+
+def _show(error: BaseException) -> None:
+    print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
 
 
 def _said(error: Exception) -> str:

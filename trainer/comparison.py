@@ -1,17 +1,21 @@
 """Is a model better than the champion, and may they be compared? Both score the same test rows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer import bootstrap, model_folder, registry, report, tracking
-from trainer.errors import UnusableModelError
-from trainer.loading import Rows
+from trainer import bootstrap, model_folder, registry
+from trainer.errors import UnreachableError, UserError
+from trainer.readers import NONE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from trainer.table import Rows
 
 # Below this many rows (or groups) an interval says little, however it is computed.
 FEWEST_UNITS = 30
@@ -82,45 +86,66 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Challenger:
-    """A version that has just been registered, with its test rows and its predictions for them."""
+    """A version that has just been registered, with its test rows and its predictions for them.
+
+    `kinds` says by feature what it was in training: a row hashes by its values, and ``1`` is another than ``"1"``.
+    """
 
     name: str
     version: str
-    tags: dict[str, str]
-    test: Rows
+    tags: Mapping[str, str]
+    kinds: Mapping[str, str]
+    test: "Rows"
     predicted: Floats
+    seed: int
 
 
-def against_champion(run: tracking.Run, challenger: Challenger, seed: int) -> Verdict:
-    """Compare a version with the champion, and log the comparison; nothing is promoted here."""
-    version, test = challenger.version, challenger.test
-    late = registry.turn(run.client, challenger.name, version)
-    champion = registry.champion(run.client, challenger.name)
-    if late:
-        return Verdict(False, f"version {version} was not compared: {late}")
-    if champion is None:
-        return Verdict(True, f"version {version} is the first champion")
-    theirs = f"version {version} cannot be compared with the champion, version {champion.version}, which stays"
+@dataclass(frozen=True)
+class Comparison:
+    """A verdict, the champion that it is about, and what the champion predicted for the test rows.
+
+    `reigned` are the versions that were or had been champion when the comparison began.
+    """
+
+    verdict: Verdict
+    champion: str
+    by_champion: Floats | None = None
+    reigned: frozenset[str] = frozenset()
+
+
+def against_champion(client: "MlflowClient", challenger: Challenger) -> Comparison:
+    """Compare a version with the champion; nothing is promoted here."""
+    reigned = registry.reigned(client, challenger.name)
+    champion = registry.find_champion(client, challenger.name)
+    if champion.version is None:
+        why = f": {champion.remark}" if champion.remark else ""
+        first = "the first champion" if not why else "the champion now"
+        verdict = Verdict(True, f"version {challenger.version} is {first}{why}")
+        return Comparison(verdict, champion.number, reigned=reigned)
+    return replace(against(challenger, champion.version), reigned=reigned)
+
+
+def against(challenger: Challenger, champion: "ModelVersion") -> Comparison:
+    """Compare a version with another one, which stays where they cannot be compared."""
+    number, test = str(champion.version), challenger.test
+    theirs = f"version {challenger.version} cannot be compared with the champion, version {number}, which stays"
+    uri = f"models:/{challenger.name}/{number}"
     try:
-        with registry.fetched(f"models:/{challenger.name}/{champion.version}") as folder:
-            model = model_folder.load(folder, name=f"version {champion.version}")
-        own, its = list(test.features.columns), model_folder.feature_names(model)
-        if reason := unfair(challenger.tags, champion.tags, own, its):
-            return Verdict(False, f"{theirs}: {reason}")
+        with registry.fetched(uri) as folder:
+            model = model_folder.load(folder, name=uri)
+        if reason := incomparable(challenger.tags, champion.tags, challenger.kinds, model.kinds):
+            return Comparison(Verdict(False, f"{theirs}: {reason}{_replace(challenger)}"), number)
         by_champion = model_folder.predict(model, test.features)
-    except UnusableModelError as error:
-        return Verdict(False, f"{theirs}: {error.cause}")
-    gain = measure(test.target, by_champion, challenger.predicted, test.groups, seed)
-    _draw(run, f"version {version} against the champion, version {champion.version}", test, by_champion, challenger)
-    return judge(version, str(champion.version), gain)
+    except UnreachableError:
+        raise
+    except UserError as error:
+        return Comparison(Verdict(False, f"{theirs}: {error.cause}{_replace(challenger)}"), number)
+    gain = measure(test.target, by_champion, challenger.predicted, test.groups, challenger.seed)
+    return Comparison(judge(challenger.version, number, gain), number, by_champion)
 
 
-def _draw(run: tracking.Run, title: str, test: Rows, by_champion: Floats, challenger: Challenger) -> None:
-    with TemporaryDirectory() as scratch:
-        picture = Path(scratch) / report.FIGURES / "against_champion.png"
-        picture.parent.mkdir()
-        report.draw_comparison(picture, test.target, by_champion, challenger.predicted, title)
-        tracking.log_folder(run, Path(scratch))
+def _replace(challenger: Challenger) -> str:
+    return f"; to replace it: {registry.replace_command(challenger.name, challenger.version)}"
 
 
 def measure(
@@ -155,55 +180,85 @@ def measure(
     return Gain(len(actual), champion_rmse, challenger_rmse, low, high, sums.shape[1])
 
 
-def unfair(
-    challenger: Mapping[str, str], champion: Mapping[str, str], columns: Sequence[str], its_columns: Sequence[str]
+def incomparable(
+    challenger: Mapping[str, str],
+    champion: Mapping[str, str],
+    kinds: Mapping[str, str],
+    its_kinds: Mapping[str, str],
 ) -> str:
     """Say why two versions cannot be compared fairly; empty where they can.
 
     With the stable split, the same share of test rows and the same key, a test row of one is a training row of
-    neither. Where each row stands for itself, its features decide: then they must be the same.
+    neither. Where each row stands for itself, its features decide: then they must be the same, and of the same kinds.
+    With a split by time, the challenger's test rows must be later than all that the champion has trained on.
 
     Parameters
     ----------
     challenger, champion : mapping of str to str
-        The tags of the versions: ``split``, ``test_fraction``, ``key`` and ``target``.
-    columns, its_columns : sequence of str
-        The features of the challenger, and of the champion.
+        The tags of the versions: ``split``, ``test_fraction``, ``key``, ``target``, and ``time_cut``.
+    kinds, its_kinds : mapping of str to str
+        By feature, of the challenger and of the champion.
     """
-    for name in ("target", "split", "key", "test_fraction"):
-        its, own = champion.get(name, "unknown"), challenger[name]
-        if its != own and not (name == "test_fraction" and its != "unknown" and float(its) == float(own)):
+    if champion.get("split", "unknown") == challenger["split"] == "time":
+        compared: tuple[str, ...] = ("target", "time")
+    else:
+        compared = ("target", "split", "key", "test_fraction")
+    for name in compared:
+        its, own = champion.get(name, "unknown"), challenger.get(name, "unknown")
+        if not _is_same(name, its, own):
             return f"its {name} is {its}, and here it is {own}"
-    if challenger["split"] != "stable":
+    if challenger["split"] == "random":
         return "with split=random it may have trained on the test rows"
-    if missing := sorted(set(its_columns) - set(columns)):
+    if missing := sorted(its_kinds.keys() - kinds.keys()):
         return f"it needs the feature {missing[0]}, which is not in this table"
-    extra = sorted(set(columns) - set(its_columns))
-    if extra and challenger["key"] == "none":
+    if changed := sorted(name for name, kind in its_kinds.items() if _family(kind) != _family(kinds[name])):
+        return f"its feature {changed[0]} is {its_kinds[changed[0]]}, and here it is {kinds[changed[0]]}"
+    if challenger["split"] == "time":
+        its, own = champion.get("time_cut", ""), challenger.get("time_cut", "")
+        return (
+            "" if its and _is_before(its, own) else f"it has trained on rows up to {its or 'a time that is not known'}"
+        )
+    extra = sorted(kinds.keys() - its_kinds.keys())
+    if extra and challenger["key"] == NONE:
         return (
             f"it does not know the feature {extra[0]}, and without a key the features decide which rows are test rows"
         )
     return ""
 
 
-def judge(version: str, reigning: str, gain: Gain) -> Verdict:
-    """Tell in one sentence what a comparison means: only a gain that is proved makes a champion.
+def _is_same(name: str, its: str, own: str) -> bool:
+    if name == "key":
+        return sorted(its.split(",")) == sorted(own.split(","))
+    if name == "test_fraction" and its != "unknown":
+        return float(its) == float(own)
+    return its == own
 
-    Parameters
-    ----------
-    version, reigning : str
-        The version of the challenger, and of the champion.
-    gain : Gain
-    """
+
+def _is_before(its: str, own: str) -> bool:
+    """Whether one cut is not later than another: dates in ISO's form, or numbers."""
+    try:
+        return float(its) <= float(own)
+    except ValueError:
+        return its <= own
+
+
+def _family(kind: str) -> str:
+    """Return what a row's hash goes by: numbers of any type are alike, and differ from text."""
+    return "number" if kind in ("number", "integer", "boolean") else kind
+
+
+def judge(version: str, champion: str, gain: Gain) -> Verdict:
+    """Tell in one sentence what a comparison means: only a gain beyond chance makes a champion."""
+    if gain.rmse == gain.low == gain.high == 0:
+        return Verdict(False, f"version {version} predicts the same as version {champion}, which stays", gain)
+    side = f"{abs(gain.rmse):.4f} {'better' if gain.rmse >= 0 else 'worse'}"
     measured = (
         f"rmse {gain.challenger_rmse:.4f} against {gain.champion_rmse:.4f} on the same {gain.rows} test rows, "
-        f"a gain of {gain.rmse:.4f} ({bootstrap.CONFIDENCE:.0%} interval {gain.low:.4f} to {gain.high:.4f})"
+        f"{side} ({bootstrap.CONFIDENCE:.0%} interval of the gain {gain.low:.4f} to {gain.high:.4f})"
     )
     if gain.is_proven:
-        return Verdict(
-            True, f"version {version} is better than version {reigning} and takes its place: {measured}", gain
-        )
+        return Verdict(True, f"version {version} is better than version {champion}: {measured}", gain)
     if gain.high < 0:
-        return Verdict(False, f"version {version} is worse than version {reigning}, which stays: {measured}", gain)
+        return Verdict(False, f"version {version} is worse than version {champion}, which stays: {measured}", gain)
     why = "a tie" if gain.units >= FEWEST_UNITS else f"too few rows to tell ({gain.units}; {FEWEST_UNITS} are needed)"
-    return Verdict(False, f"{why}: version {reigning} stays, version {version} is registered: {measured}", gain)
+    return Verdict(False, f"{why}: version {champion} stays, version {version} is registered: {measured}", gain)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from trainer.errors import UserError
 from trainer.readers import AUTO, Reader, integer, number
@@ -12,6 +12,11 @@ from trainer.readers import AUTO, Reader, integer, number
 _alpha: Reader = partial(number, low=0)
 _positive: Reader = partial(number, low=0, open_low=True)
 _count: Reader = partial(integer, low=1, high=2**31 - 1)
+
+# The values of a text column that are encoded each for itself: in columns that are mostly 0, which cost a linear model
+# little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255,
+# and leaves those with fewer than 10 rows out.
+MANY, FEW, NATIVE = 1_000, 20, 250
 
 
 @dataclass(frozen=True)
@@ -24,38 +29,41 @@ class Estimator:
         Takes the hyperparameters by the library's names, and ``random_state``.
     hyperparameters : mapping
         By the name here: the library's name, and how its text is read.
-    penalty : {'sum', 'mean'} or None
-        Of a linear model: whether its penalty is weighed against the sum or the mean of the squared errors. A linear
-        model depends on second moments alone, and its predictions may differ in the last digits between machines.
+    is_linear : bool
+        Whether it depends on a table's second moments alone, and takes weights of rows. The last digits of its
+        predictions may differ between machines.
     distributed : bool
         Whether several processes can train one model.
-    takes_missing, takes_categories : bool
-        Whether it has a way of its own with missing numbers, and with categories.
-    flavor : {'sklearn', 'xgboost'}
-        The MLflow flavor of a model of numbers alone.
+    scaled : bool
+        Whether its numbers are standardised, as the parameter ``scaling`` says.
+    takes_missing : bool
+        Whether it has a way of its own with missing numbers.
+    most_categories, rows_a_category : int
+        A text column with more values, or fewer rows for each of them on average, is encoded by their mean targets.
+    categorical : callable or None
+        Whether it has a way of its own with categories: how many features are, of how many (the first ones), turned
+        into the parameters that tell it. None: they are one-hot encoded.
     package : str
         The distribution that its predictions depend on.
     """
 
     build: Callable[..., Any]
     hyperparameters: Mapping[str, tuple[str, Reader]]
-    penalty: Literal["sum", "mean"] | None = None
+    is_linear: bool = False
     distributed: bool = False
+    scaled: bool = True
     takes_missing: bool = False
-    takes_categories: bool = False
-    flavor: Literal["sklearn", "xgboost"] = "sklearn"
+    most_categories: int = FEW
+    rows_a_category: int = 1
+    categorical: Callable[[int, int], Mapping[str, Any]] | None = None
     package: str = "scikit-learn"
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether it depends on the second moments of a table alone."""
-        return self.penalty is not None
 
 
 def _ridge(**parameters: Any) -> Any:
     from sklearn.linear_model import Ridge
 
-    return Ridge(**parameters)
+    # text makes the matrix sparse, and then Ridge approaches the solution, by default to 4 digits
+    return Ridge(tol=1e-10, **parameters)
 
 
 def _elasticnet(**parameters: Any) -> Any:
@@ -82,15 +90,26 @@ def _xgboost(**parameters: Any) -> Any:
     return XGBRegressor(**parameters)
 
 
+def _categorical_features(categories: int, features: int) -> Mapping[str, Any]:
+    return {"categorical_features": [place < categories for place in range(features)]} if categories else {}
+
+
+def _feature_types(categories: int, features: int) -> Mapping[str, Any]:
+    if not categories:
+        return {}
+    return {"enable_categorical": True, "feature_types": ["c"] * categories + ["q"] * (features - categories)}
+
+
 ESTIMATORS: dict[str, Estimator] = {
-    "ridge": Estimator(_ridge, {"alpha": ("alpha", _alpha)}, penalty="sum"),
+    "ridge": Estimator(_ridge, {"alpha": ("alpha", _alpha)}, is_linear=True, most_categories=MANY),
     "elasticnet": Estimator(
         _elasticnet,
         {
             "alpha": ("alpha", _positive),
             "l1_ratio": ("l1_ratio", partial(number, low=0, high=1, open_high=False)),
         },
-        penalty="mean",
+        is_linear=True,
+        most_categories=MANY,
     ),
     "random_forest": Estimator(
         _random_forest, {"n_estimators": ("n_estimators", _count), "max_depth": ("max_depth", _count)}
@@ -103,7 +122,9 @@ ESTIMATORS: dict[str, Estimator] = {
             "max_depth": ("max_depth", _count),
         },
         takes_missing=True,
-        takes_categories=True,
+        most_categories=NATIVE,
+        rows_a_category=20,
+        categorical=_categorical_features,
     ),
     "xgboost": Estimator(
         _xgboost,
@@ -113,9 +134,10 @@ ESTIMATORS: dict[str, Estimator] = {
             "max_depth": ("max_depth", _count),
         },
         distributed=True,
+        scaled=False,
         takes_missing=True,
-        takes_categories=True,
-        flavor="xgboost",
+        most_categories=NATIVE,
+        categorical=_feature_types,
         package="xgboost" if sys.platform == "darwin" else "xgboost-cpu",
     ),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.estimators import ESTIMATORS
+from trainer.secrets import redact
 
 if TYPE_CHECKING:
     from trainer.formats import Source
@@ -52,7 +53,7 @@ class Lineage:
 
 def trace(run_id: str, run_tags: Mapping[str, str], source: "Source", estimator: str) -> Lineage:
     """Collect where a model comes from."""
-    return Lineage(run_id, source.name, source.sha256, source.size, git_state(run_tags), versions(estimator))
+    return Lineage(run_id, redact(source.name), source.sha256, source.size, git_state(run_tags), versions(estimator))
 
 
 def versions(estimator: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Table
+    from trainer.table import Table
 
 # Rows, and values, that are looked at: a check costs the same on a table of any size.
 MOST_ROWS, FEWEST_ROWS, MOST_VALUES = 2_000, 200, 400_000

@@ -75,6 +75,8 @@ def describe(folder: Path, name: str = "", trust: bool = False) -> Description:
             _check_flavors(flavors, name)
         flavor, file_key = FLAVORS.get(loader, ("", ""))
         file = flavors[flavor][file_key] if flavor else function.get("model_path") or function.get("data") or MLMODEL
+        if trust and not (folder / str(file)).is_file():
+            file = MLMODEL  # a folder of files, which MLflow knows
         if not trust and file != function.get("model_path", function.get("data")):
             raise refused(name, f"two files, {file} and {function.get('model_path', function.get('data'))}")
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

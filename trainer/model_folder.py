@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
 
 from trainer import mlmodel, pipeline, serving
 from trainer.errors import UnusableModelError, UserError
 from trainer.model_loading import TRAINING_TABLE, Model, load
 
 if TYPE_CHECKING:
-    from trainer.loading import Column, Kind
+    from trainer.columns import Kind
+    from trainer.table import Column
 
 __all__ = ["Agreement", "Model", "UnusableModelError", "load", "predict", "save", "score_again"]
 
@@ -223,6 +225,16 @@ def score_again(folder: Path, trust: bool = False, name: str = "") -> Agreement:
 def estimator(folder: Path) -> str:
     """Name the estimator of a model folder, as train.py's parameter does; empty where it is not known."""
     return str(mlmodel.describe(folder, trust=True).metadata.get("estimator", ""))
+
+
+def version(folder: Path) -> str:
+    """Return the version that MLflow says a downloaded folder is: ``models:/NAME/VERSION``; empty where it is none."""
+    path = folder / "registered_model_meta"
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8")[:10_000])
+        return f"models:/{said['model_name']}/{said['model_version']}"
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return ""
 
 
 def feature_names(model: Model) -> list[str]:

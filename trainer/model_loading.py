@@ -21,7 +21,7 @@ from trainer.errors import UnusableModelError
 from trainer.mlmodel import AGAIN, ANOTHER, Description, describe, read_checked, refused, said
 
 if TYPE_CHECKING:
-    from trainer.loading import Kind
+    from trainer.columns import Kind
 
 TRAINING_TABLE = "training_table.json"
 # Rows that are cast and scored at a time.
@@ -168,7 +168,7 @@ def _sklearn(described: Description) -> Callable[[pd.DataFrame], Any]:
     if foreign:
         raise refused(described.name, f"{min(foreign)}, which no pipeline of this project has")
     fitted = skops.io.load(described.file, trusted=pipeline.TRUSTED_TYPES)
-    tree_bounds.check_sklearn(pipeline.final(fitted))
+    tree_bounds.check_sklearn(fitted)
     predict: Callable[[pd.DataFrame], Any] = fitted.predict
     return predict
 

@@ -73,7 +73,7 @@ def _get(uri: str) -> "requests.Response":
 def _why(uri: str, error: BaseException) -> tuple[str, str]:
     """Say why a request got no answer, and what to do about it; an empty remedy: the general one."""
     import requests
-    from urllib3.exceptions import NameResolutionError
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
     links = list(causes.chain(error))
     for one in list(links):
@@ -98,9 +98,9 @@ def _why(uri: str, error: BaseException) -> tuple[str, str]:
                 "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of its authority (a .pem file)",
             )
         return "no TLS connection could be made with it", "is it http:// and not https://? else look at its TLS"
-    if met(requests.exceptions.ConnectTimeout):
+    if met(requests.exceptions.ConnectTimeout, ConnectTimeoutError) and not met(NewConnectionError):
         return f"no connection within {CONNECT_SECONDS} s", "check host, port and firewall (a VPN?)"
-    if met(requests.exceptions.Timeout):
+    if met(requests.exceptions.Timeout, ReadTimeoutError):
         return "it did not answer in time", "look at the server, or raise MLFLOW_HTTP_REQUEST_TIMEOUT"
     if met(NameResolutionError) or "Name or service not known" in text:
         return f"the name {host} is not known", "check the name, and the network"

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from trainer.formats import Source
+
+# Of `mlflow ui`, unless something else has it (on macOS, AirPlay does).
+PORT = 5000
 
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -52,8 +56,9 @@ def log(
     params: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
+    model_id: str | None = None,
 ) -> None:
-    """Log params, metrics and tags in one request.
+    """Log params, metrics and tags in one request; the metrics are those of a logged model, too, where one is named.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def log(
         patiently(
             lambda: run.client.log_batch(
                 run.id,
-                metrics=[Metric(name, value, now, 0) for name, value in (metrics or {}).items()],
+                metrics=[Metric(name, value, now, 0, model_id) for name, value in (metrics or {}).items()],
                 params=[
                     Param(name, text)  # type: ignore[no-untyped-call]
                     for name, text in (params or {}).items()
@@ -80,6 +85,24 @@ def log(
                 ],
             )
         )
+
+
+def log_curves(run: Run, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Log metrics that have a value a step: {name: [(step, value)]}."""
+    from time import time
+
+    from mlflow.entities import Metric
+
+    now = int(time() * 1000)
+    points = [Metric(name, value, now, step) for name, curve in curves.items() for step, value in curve]
+    if points:
+        with said_to_server("log the curves"):
+            patiently(lambda: run.client.log_batch(run.id, metrics=points))
+
+
+def describe(run: Run, text: str) -> None:
+    """Give a run a description in Markdown, where the server takes one of that length."""
+    optional("describe the run", lambda: run.client.set_tag(run.id, "mlflow.note.content", text))
 
 
 def log_dataset(run: Run, source: "Source", n_rows: int, n_columns: int) -> None:
@@ -215,5 +238,36 @@ def where_to_look(run: Run) -> str:
     if urlsplit(uri).scheme == "azureml":
         workspace = uri.partition("/subscriptions/")[2].partition("?")[0]
         return f"https://ml.azure.com/runs/{run.id}?wsid=/subscriptions/{workspace}"
+    port, is_served = _port(run)
+    if is_served:
+        return f"http://127.0.0.1:{port}{page}"
     backend = "" if shown(uri) == DEFAULT_STORE else f" --backend-store-uri {argument(uri)}"
-    return f"{command('mlflow')} ui --workers 1{backend}\nhttp://127.0.0.1:5000{page}"
+    other = "" if port == PORT else f" --port {port}"
+    return f"{command('mlflow')} ui --workers 1{other}{backend}\nhttp://127.0.0.1:{port}{page}"
+
+
+def _port(run: Run) -> tuple[int, bool]:
+    """Return a port of this machine where MLflow's UI shows a run already, or where it can be started."""
+    port = PORT
+    while port < PORT + 20 and _listens(port):
+        if _serves(port, run):
+            return port, True
+        port += 1
+    return port, False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _serves(port: int, run: Run) -> bool:
+    from requests import RequestException, Session
+
+    with Session() as session:
+        session.trust_env = False  # no proxy has to do with this machine
+        try:
+            address = f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/get"
+            return session.get(address, params={"run_id": run.id}, timeout=1).status_code == 200
+        except RequestException:
+            return False

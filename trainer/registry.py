@@ -1,36 +1,58 @@
-"""Everything that is said to an MLflow model registry: versions, and which of them is the champion."""
+"""Everything that is said to an MLflow model registry: versions, and which of them is the champion.
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+A version is registered whole or not at all, and the alias moves last: an alias always points to a version that exists.
+Where somebody has deleted that version by hand, there is no champion, and whoever asks is told so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from trainer import causes, signals
+from trainer.causes import command
 from trainer.errors import UserError
-from trainer.tracking import Run, check_reachable, said_to_server
+from trainer.tracking import Run, check_reachable, optional, said_to_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-# A version's tag: what came of its comparison with the champion. `PENDING` until that is known.
+# Tags of a version: what came of its comparison; since when it is champion, and of whom it took the place.
 VERDICT = "champion_verdict"
 SINCE = "champion_since"
+AFTER = "champion_after"
+NOBODY = "none"
+# The verdict of a version that is still being compared.
 PENDING = "pending"
 
-LOOK = "check the name, the version and MLFLOW_TRACKING_URI; `mlflow ui` shows the models that there are"
+PAGE = 200
+# A kill between the verdict and the end of the run concerns one of the newest versions; their runs are looked at.
+NEWEST = 3
+LOOK = "check the name, the version and MLFLOW_TRACKING_URI; the UI shows the models that there are"
+# A registry that has a version of this name already, in MLflow's words and a workspace's.
+_EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 
-# Versions are compared one after the other, in the order of their numbers.
-TURN_SECONDS = 60
-# A version that has been pending for this long belongs to a run that was killed.
-ABANDONED_SECONDS = 600
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion of a registered model; `remark` says why there is none where one should be."""
+
+    version: "ModelVersion | None" = None
+    remark: str = ""
+
+    @property
+    def number(self) -> str:
+        """Its version; ``none`` where there is none."""
+        return NOBODY if self.version is None else str(self.version.version)
 
 
 def version_tags(rmse: float, rows: int, lineage: Mapping[str, Any], params: Mapping[str, str]) -> dict[str, str]:
-    """Give the tags of a version: how good it is, where it comes from, and what a later one must share to be compared.
+    """Return the tags of a version: how good it is, where it comes from, and what another must share to be compared.
 
     Parameters
     ----------
@@ -51,11 +73,34 @@ def version_tags(rmse: float, rows: int, lineage: Mapping[str, Any], params: Map
     }
 
 
-@contextmanager
-def registered(run: Run, name: str, artifact_path: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """Register a model folder of a run as a new version, whole or not at all.
+def client() -> "MlflowClient":
+    """Return a client of the registry, or say within seconds that it is away."""
+    import mlflow
 
-    Where the block raises, the version is deleted again. It is born with the tag ``champion_verdict=pending``.
+    check_reachable(mlflow.get_tracking_uri())
+    with said_to_server("open the model registry"):
+        return mlflow.MlflowClient()
+
+
+def versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    """List all versions of a registered model, oldest first."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    with said_to_server(f"list the versions of {name}"):
+        while True:
+            page = client.search_model_versions(f"name='{name}'", max_results=PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: int(version.version))
+
+
+# -- registering -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def registered(run: Run, name: str, source: str, tags: Mapping[str, str], model_id: str | None) -> Iterator[str]:
+    """Register a model folder as a new version, whole or not at all: where the block raises, it is deleted again.
 
     ``mlflow.register_model("runs:/...")`` fails on an Azure Machine Learning workspace and
     ``register_model(artifact_uri)`` loses the run there; the client's own call does neither.
@@ -66,70 +111,178 @@ def registered(run: Run, name: str, artifact_path: str, tags: Mapping[str, str])
         It becomes the version's ``run_id``.
     name : str
         The registered model; it is created where it does not exist.
-    artifact_path : str
-        The model's folder among the run's artifacts.
+    source : str
+        Where the model's folder is.
     tags : mapping of str to str
+    model_id : str or None
+        Of the logged model, where the server has one.
 
     Yields
     ------
     str
         The version.
-
-    Raises
-    ------
-    UserError
-        The registry refused.
     """
     client, version = run.client, None
     with said_to_server(f"register a version of {name}"):
         is_new = _create_model(client, name)
     try:
         with said_to_server(f"register a version of {name}"):
-            version = client.create_model_version(
-                name, f"{run.artifact_uri}/{artifact_path}", run_id=run.id, tags={**tags, VERDICT: PENDING}
-            ).version
-        yield str(version)
-    except BaseException:
-        with said_to_server(f"take back what was registered of {name}"):
-            if version is not None:
-                client.delete_model_version(name, str(version))
-            if is_new and not client.search_model_versions(f"name='{name}'"):
-                client.delete_registered_model(name)
+            version = _create_version(client, name, source, run.id, {**tags, VERDICT: PENDING}, model_id)
+        yield version
+    except BaseException as error:
+        with suppress(UserError), signals.hurried(error):  # what is said of the clean-up came second
+            _take_back(client, name, version or _of_run(client, name, run.id), is_new)
         raise
 
 
-def client() -> "MlflowClient":
-    """Give a client of the registry, or say within seconds that it is away.
+def _create_model(client: "MlflowClient", name: str) -> bool:
+    from mlflow.exceptions import MlflowException
 
-    Raises
-    ------
-    UserError
-        It cannot be reached.
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in _EXISTS:
+            raise
+        return False
+    return True
+
+
+def _create_version(
+    client: "MlflowClient", name: str, source: str, run_id: str, tags: Mapping[str, str], model_id: str | None
+) -> str:
+    from mlflow.exceptions import MlflowException
+
+    def create(given: dict[str, str] | None) -> str:
+        return str(client.create_model_version(name, source, run_id=run_id, tags=given, model_id=model_id).version)
+
+    try:
+        return create(dict(tags))
+    except MlflowException as error:
+        if error.get_http_status_code() != 400:  # type: ignore[no-untyped-call]
+            raise
+    # a workspace may refuse tags at the creation, and takes them one by one
+    version = create(None)
+    for key, text in sorted(tags.items(), key=lambda item: item[0] != VERDICT):
+        client.set_model_version_tag(name, version, key, text)
+    return version
+
+
+def _of_run(client: "MlflowClient", name: str, run_id: str) -> str | None:
+    """Find the version of a run whose registration was interrupted before its number was known."""
+    return next((str(one.version) for one in versions(client, name) if one.run_id == run_id), None)
+
+
+def _take_back(client: "MlflowClient", name: str, version: str | None, is_new: bool) -> None:
+    if version is not None:
+        with said_to_server(f"take back version {version} of {name}"):
+            client.delete_model_version(name, version)
+    if is_new and not versions(client, name):
+        with said_to_server(f"take back the registered model {name}"):
+            client.delete_registered_model(name)  # a workspace refuses: an empty model does no harm
+
+
+def close_abandoned(run: Run, name: str) -> list[str]:
+    """Delete the versions that killed runs have left half made, and say so; return their numbers.
+
+    They carry this project's verdict, and their run has failed: a version that is whole belongs to a finished run.
     """
-    import mlflow
+    from mlflow.exceptions import MlflowException
 
-    check_reachable(mlflow.get_tracking_uri())
-    with said_to_server("open the model registry"):
-        return mlflow.MlflowClient()
+    closed = []
+    try:
+        own = [one for one in versions(run.client, name) if VERDICT in one.tags and one.run_id != run.id]
+        suspects = [one for one in own[:-NEWEST] if one.tags[VERDICT] == PENDING] + own[-NEWEST:]
+        champion_number = find_champion(run.client, name).number if suspects else NOBODY
+    except UserError as error:
+        if isinstance(error.__cause__, MlflowException) and causes.is_refusal(error.__cause__):
+            return []  # there is no such model yet
+        raise
+    for one in suspects:
+        if str(one.version) == champion_number:
+            continue
+        with said_to_server("look for versions that were left half made"):
+            try:
+                status = run.client.get_run(one.run_id).info.status if one.run_id else "FINISHED"
+            except MlflowException:
+                continue  # its run was deleted: somebody has tidied up, and kept the version
+        if status in ("FAILED", "KILLED"):
+            with said_to_server(f"take back version {one.version} of {name}"):
+                run.client.delete_model_version(name, str(one.version))
+            closed.append(str(one.version))
+            print(f"closed      version {one.version} of {name}: its run {one.run_id} failed before it was whole")
+    return closed
 
 
-def champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:
+    """Write on a version what came of its comparison: from here on it is whole."""
+    with said_to_server(f"tag version {version} of {name}"):
+        client.set_model_version_tag(name, version, VERDICT, sentence)
+
+
+def describe(client: "MlflowClient", name: str, version: str, of_model: str, of_version: str) -> None:
+    """Describe a registered model and a version, where the registry takes descriptions."""
+    optional("describe the model", lambda: client.update_registered_model(name, description=of_model))
+    optional("describe the version", lambda: client.update_model_version(name, version, description=of_version))
+
+
+# -- the champion ------------------------------------------------------------------------------------
+
+
+def find_champion(client: "MlflowClient", name: str) -> Champion:
     """Find the champion of a registered model: the version with the alias, or with the tag ``champion=true``.
 
     MLflow's own registry has aliases. Whether an Azure Machine Learning workspace has them is not documented: where
-    there are none, the tag says the same.
-
-    Raises
-    ------
-    UserError
-        There is no such registered model, or the registry refused.
+    there are none, the tag says the same; of two that have it for a moment, the later one is champion.
     """
+    from mlflow.exceptions import MlflowException
+
     with said_to_server(f"find the champion of {name}", LOOK):
         aliases = client.get_registered_model(name).aliases
         if CHAMPION in aliases:
-            return client.get_model_version(name, str(aliases[CHAMPION]))
-        promoted = [version for version in versions(client, name) if version.tags.get(CHAMPION) == "true"]
-    return promoted[-1] if promoted else None  # for the moment in which two have the tag, the newer one is it
+            number = str(aliases[CHAMPION])
+            try:
+                return Champion(client.get_model_version(name, number))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+            return Champion(None, f"version {number}, the champion, has been deleted")
+    tagged = [one for one in versions(client, name) if one.tags.get(CHAMPION) == "true"]
+    return Champion(max(tagged, key=lambda one: (one.tags.get(SINCE, ""), int(one.version)), default=None))
+
+
+def promote(client: "MlflowClient", name: str, version: str, after: str) -> None:
+    """Make a version the champion, by the alias, or by the tag where the registry has no aliases.
+
+    Parameters
+    ----------
+    after : str
+        The version whose place it takes, or ``none``. That and the time are noted on the version before the alias
+        moves, so that two that take one place at the same moment see each other.
+    """
+    with said_to_server(f"make version {version} of {name} the champion"):
+        client.set_model_version_tag(name, version, AFTER, after)
+        client.set_model_version_tag(name, version, SINCE, datetime.now(UTC).isoformat(timespec="milliseconds"))
+    if optional(
+        f"make version {version} of {name} the champion",
+        lambda: client.set_registered_model_alias(name, CHAMPION, version),
+    ):
+        return
+    with said_to_server(f"make version {version} of {name} the champion"):
+        client.set_model_version_tag(name, version, CHAMPION, "true")
+        for other in versions(client, name):
+            if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
+                client.delete_model_version_tag(name, str(other.version), CHAMPION)
+
+
+def reigned(client: "MlflowClient", name: str) -> frozenset[str]:
+    """Return the versions that are or have been champion."""
+    return frozenset(str(one.version) for one in versions(client, name) if SINCE in one.tags)
+
+
+def rival(client: "MlflowClient", name: str, version: str, before: frozenset[str]) -> "ModelVersion | None":
+    """Find another version that has become champion since `before` was `reigned`."""
+    new = {str(one.version): one for one in versions(client, name) if SINCE in one.tags}
+    return next((one for number, one in reversed(new.items()) if number not in {*before, version}), None)
 
 
 @contextmanager
@@ -145,11 +298,6 @@ def fetched(uri: str) -> Iterator[Path]:
     Yields
     ------
     Path
-
-    Raises
-    ------
-    UserError
-        There is no such model, or the registry refused.
     """
     import mlflow
 
@@ -161,106 +309,27 @@ def fetched(uri: str) -> Iterator[Path]:
     registry = client()
     if uri.startswith("models:/") and uri.endswith(f"@{CHAMPION}"):
         name = uri.removeprefix("models:/").removesuffix(f"@{CHAMPION}")
-        champion_version = champion(registry, name)
-        if champion_version is None:
-            raise UserError(f"{name} has no champion", f"give a version: models:/{name}/1")
-        uri = f"models:/{name}/{champion_version.version}"
+        champion = find_champion(registry, name)
+        if champion.version is None:
+            raise no_champion(registry, name, champion)
+        uri = f"models:/{name}/{champion.number}"
     with TemporaryDirectory() as scratch:
         with said_to_server(f"fetch {uri}", LOOK, any_error=True):
             folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
         yield folder
 
 
-def promote(client: "MlflowClient", name: str, version: str) -> None:
-    """Make a version the champion, by the alias, or by the tag where the registry has no aliases.
-
-    Raises
-    ------
-    UserError
-        The registry refused.
-    """
-    from mlflow.exceptions import MlflowException
-
-    with said_to_server(f"make version {version} of {name} the champion"):
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        client.set_model_version_tag(name, version, SINCE, now)
-        try:
-            client.set_registered_model_alias(name, CHAMPION, version)
-        except MlflowException as error:
-            if error.get_http_status_code() != 404:  # type: ignore[no-untyped-call]
-                raise
-            client.set_model_version_tag(name, version, CHAMPION, "true")
-            for other in versions(client, name):
-                if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
-                    client.delete_model_version_tag(name, str(other.version), CHAMPION)
+def no_champion(client: "MlflowClient", name: str, champion: Champion) -> UserError:
+    """Say that a registered model has no champion, and how it gets one."""
+    known: Sequence[ModelVersion] = versions(client, name)
+    remedy = (
+        f"{replace_command(name, str(known[-1].version))}  # or another of its {len(known)} versions"
+        if known
+        else f"{command('python')} train.py --model-name {name}"
+    )
+    return UserError(f"{name} has no champion{f': {champion.remark}' if champion.remark else ''}", remedy)
 
 
-def turn(client: "MlflowClient", name: str, version: str) -> str:
-    """Wait until all versions before this one have been compared with the champion.
-
-    A registry cannot say "make this the champion if that one still is". But it numbers versions, and so they take
-    turns: of two runs that finish at the same moment, the second meets the champion that the first has made.
-
-    Returns
-    -------
-    str
-        Why the turn has not come within `TURN_SECONDS`; empty where it has.
-
-    Raises
-    ------
-    UserError
-        The registry refused.
-    """
-    deadline = time.monotonic() + TURN_SECONDS
-    while True:
-        with said_to_server(f"list the versions of {name}"):
-            known = {int(other.version): other for other in versions(client, name)}
-        own = known[int(version)]
-        before = [
-            number
-            for number, other in known.items()
-            if number < int(version)
-            and other.tags.get(VERDICT) == PENDING
-            and own.creation_timestamp - other.creation_timestamp < ABANDONED_SECONDS * 1000
-        ]
-        if not before:
-            return ""
-        if time.monotonic() > deadline:
-            return f"version {before[0]} is still being compared with the champion"
-        time.sleep(0.5)
-
-
-def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:
-    """Write on a version what came of its comparison; the next one may begin.
-
-    Raises
-    ------
-    UserError
-        The registry refused.
-    """
-    with said_to_server(f"tag version {version} of {name}"):
-        client.set_model_version_tag(name, version, VERDICT, sentence)
-
-
-def versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
-    """List the versions of a registered model, oldest first."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name='{name}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.version))
-
-
-def _create_model(client: "MlflowClient", name: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        return False
-    return True
+def replace_command(name: str, version: str) -> str:
+    """Return the command that makes a version the champion by hand."""
+    return f"{command('python')} champion.py --model-name {name} --version {version}"

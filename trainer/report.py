@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import card, figures, model_folder, pipeline
+from trainer import card, figures, model_folder, pipeline, profile
 from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.figures import draw_comparison as draw_comparison
@@ -22,7 +22,7 @@ from trainer.lineage import Lineage
 from trainer.settings import BOUNDED, Bound, Settings
 
 if TYPE_CHECKING:
-    from trainer.loading import Rows, Table
+    from trainer.table import Rows, Table
     from trainer.training import Outcome
 
 MODELS, FIGURES = "models", figures.FOLDER
@@ -41,8 +41,11 @@ def write(folder: Path, settings: Settings, table: "Table", outcome: "Outcome", 
     title = f"{settings.estimator} on {lineage.data_name}, {len(outcome.predicted)} test rows"
     figures.draw(folder / FIGURES, settings.target, table.test.target, outcome.predicted, outcome.importance, title)
     facts = {"run_id": lineage.run_id, "estimator": settings.estimator, "target": settings.target}
+    interval = outcome.interval.recorded if outcome.interval else None
+    training = profile.take(table.columns, table.training.features, settings.target, settings.key, interval)
+    facts |= lineage.source
     model_folder.save(
-        folder / MODELS, outcome.model, table.test.features, table.columns, lineage.versions, lineage.source | facts
+        folder / MODELS, outcome.model, table.test.features, table.columns, lineage.versions, facts, training
     )
     predictions(table.test, outcome.predicted).to_csv(folder / PREDICTIONS, index=False)
 

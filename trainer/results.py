@@ -1,72 +1,200 @@
-"""What becomes of a model that has been measured: logged, registered, compared, told."""
+"""What becomes of a model that has been measured: logged, registered, compared, told, and, last of all, promoted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer import card, checks, comparison, lineage, pipeline, registry, report, tracking
-from trainer.errors import Remark, disk_errors
-from trainer.loading import Table
+from trainer import card, checks, comparison, figures, lineage, pipeline, registry, report, tracking
+from trainer.errors import Remark, UserError, disk_errors
+from trainer.lineage import Lineage
 from trainer.settings import Settings
+from trainer.table import Table
 from trainer.training import Outcome
 
+# How often a comparison is made again because another run has changed the champion meanwhile.
+ATTEMPTS = 5
 
-def store(
-    run: tracking.Run, settings: Settings, table: Table, outcome: Outcome, remarks: Sequence[Remark] = ()
-) -> card.Standing:
-    """Log the model with all that belongs to it, register it, and compare it with the champion."""
-    traced = lineage.trace(run.id, run.tags, table.source, settings.estimator)
-    with TemporaryDirectory() as scratch:
-        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
-            report.write(Path(scratch), settings, table, outcome, traced)
-        tags = traced.tags | {"remarks": ", ".join(dict.fromkeys(remark.code for remark in remarks)) or "none"}
-        tracking.log(run, params=pipeline.params(outcome.model), metrics=outcome.metrics, tags=tags)
-        tracking.log_dataset(run, table.source, table.n_rows, table.n_features)
-        tracking.log_folder(run, Path(scratch))
-    standing = card.Standing(run.id)
-    if settings.model_name is not None:
-        standing = register(run, settings, table, outcome, traced)
-    with TemporaryDirectory() as scratch:
-        with disk_errors(f"write the artifacts to {scratch}", "free some space there, or set TMPDIR to another disk"):
-            report.conclude(Path(scratch), settings, table, outcome, traced, remarks, standing)
-        tracking.log_folder(run, Path(scratch))
-    if standing.promoted:
-        registry.promote(run.client, str(standing.model_name), str(standing.version))
+
+@dataclass(frozen=True)
+class Result:
+    """A model that has been measured, with all that is to be said of it."""
+
+    settings: Settings
+    table: Table
+    outcome: Outcome
+    remarks: tuple[Remark, ...]
+
+
+def store(session: tracking.Session, run: tracking.Run, result: Result) -> card.Standing:
+    """Log a model with all that belongs to it, register it, compare it with the champion, promote it if it is better.
+
+    Whatever stops this, wherever: there is no version of a failed run, and no alias on a version that is gone. The
+    version is whole, its verdict is written and the run has ended before the alias moves.
+    """
+    settings, outcome = result.settings, result.outcome
+    traced = lineage.trace(run.id, run.tags, result.table.source, settings.estimator)
+    with _scratch() as folder:
+        report.write(folder, settings, result.table, outcome, traced)
+        codes = ", ".join(dict.fromkeys(remark.code for remark in result.remarks)) or "none"
+        with tracking.logged_model(run, folder / report.MODELS, report.MODELS, settings.given) as model:
+            tracking.log(
+                run,
+                params=pipeline.params(outcome.model),
+                metrics=outcome.metrics,
+                tags=traced.tags | {"remarks": codes},
+                model_id=model.id,
+            )
+            tracking.log_folder(run, folder)
+    tracking.log_curves(run, report.curves(outcome.model, result.table.test))
+    tracking.log_dataset(run, result.table.source, result.table.n_rows, result.table.n_features)
+    if unmet := report.unmet(settings.must, outcome.metrics):
+        standing = card.Standing(run.id, verdict=f"not registered: {'; '.join(unmet)}", unmet=tuple(unmet))
+    elif settings.model_name is None:
+        standing = card.Standing(run.id)
+    else:
+        return _register(session, run, result, traced, model)
+    with session.finishing():
+        _conclude(run, result, traced, standing)
     return standing
 
 
-def register(
-    run: tracking.Run, settings: Settings, table: Table, outcome: Outcome, traced: lineage.Lineage
+def _register(
+    session: tracking.Session, run: tracking.Run, result: Result, traced: Lineage, model: tracking.LoggedModel
 ) -> card.Standing:
-    """Register the model as a new version, and compare it with the champion; nothing is promoted yet."""
-    name = str(settings.model_name)
-    tags = registry.version_tags(outcome.metrics["rmse"], table.n_rows, traced.source, settings.given)
-    with registry.registered(run, name, report.MODELS, tags) as version:
-        challenger = comparison.Challenger(name, version, tags, table.test, outcome.predicted)
-        verdict = comparison.against_champion(run, challenger, settings.seed)
-        if verdict.promoted and (worthless := checks.is_worthless(outcome.metrics)):
-            verdict = comparison.Verdict(False, f"version {version} is not promoted: {worthless}", verdict.gain)
-        if verdict.promoted and settings.promote == "never":
-            verdict = comparison.Verdict(False, f"{verdict.sentence} (not done: promote=never)", verdict.gain)
-        metrics = verdict.gain.metrics if verdict.gain else {}
-        tracking.log(run, metrics=metrics, tags={registry.VERDICT: verdict.sentence})
-        registry.conclude(run.client, name, version, verdict.sentence)
-    return card.Standing(run.id, name, version, verdict.sentence, verdict.promoted)
+    settings, name = result.settings, str(result.settings.model_name)
+    registry.close_abandoned(run, name)
+    tags = registry.version_tags(result.outcome.metrics["rmse"], result.table.n_rows, traced.source, settings.given)
+    if result.table.time_cut:
+        tags |= {"time": str(settings.time), "time_cut": result.table.time_cut}
+    source = model.source or f"{run.artifact_uri}/{report.MODELS}"
+    with registry.registered(run, name, source, tags, model.id) as version, session.finishing():
+        challenger = comparison.Challenger(
+            name,
+            version,
+            tags,
+            {column.name: column.kind for column in result.table.columns},
+            result.table.test,
+            result.outcome.predicted,
+            settings.seed,
+        )
+        compared = _compare(run, challenger, result)
+        standing = card.Standing(run.id, name, version, compared.verdict.sentence, compared.verdict.promoted)
+        _conclude(run, result, traced, standing)
+        tracking.link(run, model, name, version)
+        registry.conclude(run.client, name, version, compared.verdict.sentence)
+    if not standing.promoted:
+        return standing
+    try:
+        verdict = _promote(run, challenger, compared, result)
+        return replace(standing, verdict=verdict.sentence, promoted=verdict.promoted)
+    except UserError as error:
+        raise UserError(
+            f"version {version} of {name} is registered, and has not become champion: {error.cause}",
+            registry.replace_command(name, version),
+        ) from error
 
 
-def show(
-    run: tracking.Run,
-    settings: Settings,
-    table: Table,
-    outcome: Outcome,
-    remarks: Sequence[Remark],
-    standing: card.Standing,
-) -> None:
+def _compare(run: tracking.Run, challenger: comparison.Challenger, result: Result) -> comparison.Comparison:
+    """Compare with the champion, and log what came of it; a model that is worth nothing is never promoted."""
+    settings = result.settings
+    compared = comparison.against_champion(run.client, challenger)
+    verdict = compared.verdict
+    if verdict.promoted and (worthless := checks.is_worthless(result.outcome.metrics)):
+        verdict = comparison.Verdict(False, f"version {challenger.version} is not promoted: {worthless}", verdict.gain)
+    if verdict.promoted and settings.promote == "never":
+        verdict = comparison.Verdict(False, f"{verdict.sentence} (not promoted: promote=never)", verdict.gain)
+    _log(run, challenger, replace(compared, verdict=verdict))
+    return replace(compared, verdict=verdict)
+
+
+def _log(run: tracking.Run, challenger: comparison.Challenger, compared: comparison.Comparison) -> None:
+    verdict = compared.verdict
+    metrics = verdict.gain.metrics if verdict.gain else {}
+    tracking.log(run, metrics=metrics, tags={registry.VERDICT: verdict.sentence})
+    if compared.by_champion is None:
+        return
+    with _scratch() as folder:
+        picture = folder / report.FIGURES / f"against_version_{compared.champion}.png"
+        picture.parent.mkdir()
+        title = f"version {challenger.version} against the champion, version {compared.champion}"
+        figures.draw_comparison(picture, challenger.test.target, compared.by_champion, challenger.predicted, title)
+        tracking.log_folder(run, folder)
+
+
+def _conclude(run: tracking.Run, result: Result, traced: Lineage, standing: card.Standing) -> None:
+    """Write what says how it ended: metric.json, the model card, and the descriptions."""
+    settings, table, outcome = result.settings, result.table, result.outcome
+    with _scratch() as folder:
+        report.conclude(folder, settings, table, outcome, traced, result.remarks, standing)
+        tracking.log_folder(run, folder)
+    text = card.run_description(settings, table, outcome.metrics, result.remarks, standing)
+    tracking.describe(run, text)
+    if standing.version is not None:
+        of_model = card.model_description(settings, table.source.name)
+        registry.describe(run.client, str(standing.model_name), standing.version, of_model, text)
+
+
+def _promote(
+    run: tracking.Run, challenger: comparison.Challenger, compared: comparison.Comparison, result: Result
+) -> comparison.Verdict:
+    """Move the alias, if the champion is still the one that was compared with; else compare again.
+
+    A registry cannot say "make this the champion if that one still is". So a version notes that it takes the place
+    before the alias moves, and looks afterwards whether another one has done so meanwhile. Of such two the lower number
+    stays, unless the other is better beyond chance; both come to the same end, whichever moves the alias last.
+    """
+    client, name, version = run.client, challenger.name, challenger.version
+    after = compared.champion
+    for _ in range(ATTEMPTS):
+        if registry.find_champion(client, name).number not in (compared.champion, version):
+            compared = _compare(run, challenger, result)
+            after = compared.champion
+        else:
+            registry.promote(client, name, version, after)
+            if (rival := registry.rival(client, name, version, compared.reigned)) is None:
+                break
+            after = str(rival.version)
+            with_rival = comparison.against(challenger, rival)
+            if not _stays(with_rival, version):
+                registry.promote(client, name, after, version)
+            verdict = replace(with_rival.verdict, promoted=_stays(with_rival, version))
+            compared = replace(with_rival, verdict=verdict, reigned=compared.reigned | {after})
+        registry.conclude(client, name, version, compared.verdict.sentence)
+        if not compared.verdict.promoted:
+            break
+    return compared.verdict
+
+
+def _stays(with_rival: comparison.Comparison, version: str) -> bool:
+    """Whether a version stays champion beside another one that took the same place at the same moment."""
+    verdict = with_rival.verdict
+    if int(version) > int(with_rival.champion):
+        return verdict.promoted
+    return verdict.gain is None or verdict.gain.high >= 0 or verdict.gain.units < comparison.FEWEST_UNITS
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder to write artifacts into; a disk that is full is told in two lines."""
+    with (
+        disk_errors(
+            "write the artifacts to the temporary folder", "free some space there, or set TMPDIR to another disk"
+        ),
+        TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    ):
+        yield Path(scratch)
+
+
+def show(run: tracking.Run, result: Result, standing: card.Standing) -> None:
     """Print how good the model is, and where it is."""
-    report.show(settings, table, outcome.metrics, remarks)
+    report.show(result.settings, result.table, result.outcome.metrics, result.remarks)
     print(f"run         {run.id}")
     named = f"models:/{standing.model_name}/{standing.version}"
     print(f"model       {'not registered' if standing.version is None else named}")
-    if standing.verdict is not None:
+    if standing.unmet:
+        print(f"must        {'; '.join(standing.unmet)}")
+    elif standing.verdict is not None:
         print(f"champion    {standing.verdict}")
     print(f"look at it  {tracking.where_to_look(run)}")

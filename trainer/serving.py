@@ -15,7 +15,7 @@ import yaml
 from trainer import pipeline
 
 if TYPE_CHECKING:
-    from trainer.loading import Column
+    from trainer.table import Column
 
 SERVING_YML = Path(__file__).resolve().parent.parent / "serving.yml"
 

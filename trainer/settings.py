@@ -3,10 +3,12 @@
 Standard library only, so that a command line is checked before anything large is imported.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from trainer import estimators
@@ -16,6 +18,7 @@ from trainer.secrets import without_secrets
 
 TABLE, ESTIMATOR, MEASURE, WHERE = "the table", "the estimator", "how it is measured", "where it goes"
 
+SHIPPED = "data/diabetes.csv"
 SPLITS = ("stable", "random", "time")
 SCALINGS = ("standard", "none")
 PROMOTIONS = ("earned", "never")
@@ -26,6 +29,7 @@ CV_FOLDS, CV_ROWS = 5, 100_000
 
 # What both MLflow and Azure Machine Learning take for the name of a registered model.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+_VARIABLE = re.compile(r"\$(?P<brace>\{)?(?P<name>[A-Za-z_]\w*)(?(brace)\})")
 _BOUND = re.compile(r"\s*(?P<metric>\w+)\s*(?P<sign>[<>])\s*(?P<value>\S+)\s*")
 
 
@@ -72,6 +76,24 @@ def model_name(name: str, given: str) -> str | None:
     return given
 
 
+def _address(name: str, given: str) -> str:
+    """Read where a table is.
+
+    ``$NAME`` stands for an environment variable, so that a signature need not be in a command line, which `mlflow run`
+    logs as it is. The default is found in any folder: it comes with the project.
+    """
+    if given == SHIPPED and not Path(given).exists():
+        return str(Path(__file__).resolve().parent.parent / given)
+    if (found := _VARIABLE.fullmatch(given)) is None:
+        return text(name, given)
+    if not (value := os.environ.get(found["name"])):
+        raise UserError(
+            f"{name} is {given}, and there is no environment variable {found['name']}",
+            f"export {found['name']}='https://...'",
+        )
+    return value
+
+
 def _none_or_names(name: str, given: str) -> tuple[str, ...]:
     return () if given.casefold() == NONE else names(name, given)
 
@@ -110,6 +132,10 @@ def _bounds(name: str, given: str) -> tuple[Bound, ...]:
     return tuple(bounds)
 
 
+def _estimator(name: str, given: str) -> str:
+    return choice(name, given, tuple(estimators.ESTIMATORS))
+
+
 def _one_of(known: tuple[str, ...]) -> Reader:
     return partial(choice, known=known)
 
@@ -129,7 +155,7 @@ _MODEL = Parameter(
 
 _TABLE = (
     Parameter(
-        "data", "data/diabetes.csv", "CSV, Parquet or Arrow IPC: a file, a folder of parts, a URL", text, TABLE
+        "data", SHIPPED, "CSV, Parquet or Arrow IPC: a file, a folder of parts, a URL", _address, TABLE,
     ),
     Parameter("target", "progression", "the numeric column to predict", text, TABLE),
     Parameter(
@@ -154,9 +180,7 @@ _HYPERPARAMETERS = tuple(
         "max_depth": "largest depth of a tree",
     }.items()
 )
-_ESTIMATOR = Parameter(
-    "estimator", "ridge", " | ".join(estimators.ESTIMATORS), _one_of(tuple(estimators.ESTIMATORS)), ESTIMATOR
-)
+_ESTIMATOR = Parameter("estimator", "ridge", " | ".join(estimators.ESTIMATORS), _estimator, ESTIMATOR)
 _SCALING = Parameter(
     "scaling", "standard", f"of numeric features: {' | '.join(SCALINGS)}; trees have no use for it",
     _one_of(SCALINGS), ESTIMATOR,
@@ -217,6 +241,17 @@ VERIFY = (
     Parameter("record", "no", "yes: log the result as a run of its own; no: only say it", _one_of(("yes", "no"))),
     _TRUST,
 )  # fmt: skip
+PREDICT = (
+    _WHICH,
+    _TABLE[0],
+    Parameter("output", "predictions.csv", "a file to write: .csv or .parquet"),
+    Parameter(
+        "key", AUTO, "columns to copy before the predictions; auto: those that named the groups of training",
+        lambda name, given: None if given == AUTO else _none_or_names(name, given),
+    ),
+    *(one for one in _TABLE if one.name in ("separator", "decimal")),
+    _TRUST,
+)  # fmt: skip
 CHAMPION = (
     Parameter("model_name", _MODEL.default, "registered model", model_name),
     Parameter(
@@ -228,6 +263,7 @@ CHAMPION = (
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": MAIN,
     "sweep": SWEEP,
+    "predict": PREDICT,
     "verify": VERIFY,
     "champion": CHAMPION,
 }

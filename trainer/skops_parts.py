@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from trainer import tree_bounds
 
@@ -10,16 +11,19 @@ from trainer import tree_bounds
 LOADERS = frozenset(
     f"{kind}Node"
     for kind in (
-        *("Bytearray", "Cached", "DType", "Dict", "Json", "List", "Loss", "NdArray", "Object", "RandomGenerator"),
-        *("Slice", "Tree", "Tuple", "Type"),
+        *("Bytearray", "Cached", "DType", "Dict", "Function", "Json", "List", "Loss", "NdArray", "Object", "Partial"),
+        *("RandomGenerator", "Slice", "Tree", "Tuple", "Type"),
     )
 )
 # All that a pipeline of this project is made of. skops trusts more of scikit-learn than this: compiled estimators, too,
 # that follow the indices in a file without looking.
 TYPES = {
     "builtins": ("bool", "bytearray", "dict", "float", "int", "list", "slice", "str", "tuple"),
-    "numpy": ("bool", "dtype", "float32", "float64", "int64", "ndarray", "uint64"),
+    "functools": ("partial",),
+    "numpy": ("asarray", "bool", "dtype", "float32", "float64", "int64", "ndarray", "uint64"),
     "numpy.random._generator": ("Generator",),
+    "pandas._libs.missing": ("NAType",),
+    "pandas.core.tools.datetimes": ("to_datetime",),
     "sklearn._loss._loss": ("CyHalfSquaredError",),
     "sklearn._loss.link": ("IdentityLink", "Interval"),
     "sklearn._loss.loss": ("HalfSquaredError",),
@@ -33,9 +37,13 @@ TYPES = {
     "sklearn.linear_model._ridge": ("Ridge",),
     "sklearn.pipeline": ("Pipeline",),
     "sklearn.preprocessing._data": ("StandardScaler",),
-    "sklearn.preprocessing._encoders": ("OneHotEncoder",),
+    "sklearn.preprocessing._encoders": ("OneHotEncoder", "OrdinalEncoder"),
+    "sklearn.preprocessing._function_transformer": ("FunctionTransformer",),
+    "sklearn.preprocessing._target_encoder": ("TargetEncoder",),
     "sklearn.tree._classes": ("DecisionTreeRegressor",),
     "sklearn.tree._tree": ("Tree",),
+    "sklearn.utils.validation": ("check_array",),
+    "skrub._datetime_encoder": ("DatetimeEncoder", "_CircularEncoder"),
     "xgboost.core": ("Booster",),
     "xgboost.sklearn": ("XGBRegressor",),
 }
@@ -68,6 +76,18 @@ def foreign(file: Path) -> set[str]:
                     found.add(f"{module}.{name}")
                 if "__loader__" in node and loader not in LOADERS:
                     found.add(str(loader))
-                if loader == "BytearrayNode":
-                    tree_bounds.check_xgboost(archive.read(node["file"]))
+                if name == "Booster":
+                    _check_booster(archive, node)
     return found
+
+
+def _check_booster(archive: zipfile.ZipFile, node: Any) -> None:
+    """Check what xgboost is going to read: a bytearray, as it has written it, and nothing that stands for one."""
+    try:
+        handle = node["content"]["content"]["handle"]
+        loader, file = handle["__loader__"], handle.get("file")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise tree_bounds.ForgedError("it holds a booster without its content") from error
+    if loader != "BytearrayNode":
+        raise tree_bounds.ForgedError(f"it holds a booster whose content is of {loader}")
+    tree_bounds.check_xgboost(archive.read(file))

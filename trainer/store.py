@@ -125,7 +125,8 @@ def _check_file(uri: str, path: Path) -> None:
 
 
 def _tables(path: Path) -> _Tables:
-    address = f"file:{quote(str(path.resolve()))}?mode=ro"
+    # Not mode=ro: what a killed process has left in the journal could not be taken back then.
+    address = f"file:{quote(str(path.resolve()))}?mode=rw"
     with closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
         names = frozenset(name for (name,) in connection.execute("select name from sqlite_master where type='table'"))
         revisions = connection.execute("select * from alembic_version").fetchall() if "alembic_version" in names else []

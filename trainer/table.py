@@ -1,497 +1,266 @@
-"""Read a table, say what is wrong with it, split it."""
+"""One way to a table: read once, each column understood by all its rows, checked, hashed, split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from trainer import files, stream
-from trainer.errors import UserError, nearest
-from trainer.hashing import row_hash
+from trainer import columns, formats, gather, reading, split
+from trainer.columns import Kind, Text
+from trainer.delimited import RetypedError, no_rows
+from trainer.draft import Draft, check, drop_rows, leave_out, understood
+from trainer.errors import Remark, UserError
+from trainer.gather import Gathered, Sink, pasted
+from trainer.group import ALONE, Group
+from trainer.roles import Roles, assign
+from trainer.split import Mask, take_out
 
-MINIMUM_ROWS = 10
-SPLITS = ("stable", "random")
-# Rows of a large table that are handled at a time, where a copy of all would double the memory.
-BLOCK_ROWS = 32_768
+if TYPE_CHECKING:
+    from trainer.settings import Settings
 
-
-@dataclass(frozen=True)
-class About:
-    """What is worth knowing of a table once its rows are gone.
-
-    Attributes
-    ----------
-    source : files.Source
-    n_rows, n_features : int
-    types : dict of str to str, or None
-        Of a large table, by feature: int64, float64 or bool, what a caller will send again. None where the features'
-        own dtypes say it.
-    """
-
-    source: files.Source
-    n_rows: int
-    n_features: int
-    types: dict[str, str] | None = None
+# Up to so many values (rows x columns) a side is laid out column by column, as a DataFrame usually is; beyond, the rows
+# stay where they were read.
+LARGE_VALUES = 4_000_000
+# Rows that are hashed at a time; each time every different text is hashed once.
+HASH_ROWS = 2**17
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table that has been checked.
+class Column:
+    """What one feature is, by all rows of the table; of numbers, `low` and `high` are the range."""
 
-    Attributes
-    ----------
-    features : DataFrame of shape (n_rows, n_features)
-        Columns of dtype int64, float64, bool, or object (text, or booleans with missing values);
-        a missing value is ``nan``. Of a large table: a view of one float32 matrix.
-    target : ndarray of shape (n_rows,), float64
-        Complete and finite.
-    keys : DataFrame of shape (n_rows, n_keys) or None
-        What names the entity that a row belongs to; None where each row stands for itself.
-    source : files.Source
-    large : Large or None
-        Where the table was streamed: what was noted of it on the way.
-    """
-
-    features: pd.DataFrame
-    target: npt.NDArray[np.float64]
-    keys: pd.DataFrame | None
-    source: files.Source
-    large: "Large | None" = None
-
-    @property
-    def about(self) -> About:
-        """What is worth knowing of it once its rows are gone."""
-        return About(self.source, *self.features.shape, None if self.large is None else self.large.types)
-
-
-@dataclass
-class Large:
-    """What was noted of a large table while it was streamed.
-
-    Attributes
-    ----------
-    hashes : ndarray of shape (n_rows,), uint64
-        Of the rows' keys where there are any, else of the rows; `divide` lets go of them.
-    keyed : bool
-        Whether there are keys.
-    types : dict of str to str
-        As in `About`.
-    """
-
-    hashes: npt.NDArray[np.uint64]
-    keyed: bool
-    types: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which rows are test rows.
-
-    Attributes
-    ----------
-    in_test : ndarray of shape (n_rows,), bool
-    entities : ndarray of shape (n_rows,), uint64, or None
-        A number an entity, where keys were given.
-    """
-
-    in_test: npt.NDArray[np.bool_]
-    entities: npt.NDArray[np.uint64] | None
-
-    @property
-    def train(self) -> npt.NDArray[np.intp]:
-        """The numbers of the training rows."""
-        return np.flatnonzero(~self.in_test)
-
-    @property
-    def test(self) -> npt.NDArray[np.intp]:
-        """The numbers of the test rows."""
-        return np.flatnonzero(self.in_test)
+    name: str
+    kind: Kind
+    missing: int
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one side, in the table's order.
+    """One side of the split, in the table's order.
 
     Attributes
     ----------
     features : DataFrame of shape (n_rows, n_features)
-    target : ndarray of shape (n_rows,)
-    entities : ndarray of shape (n_rows,), uint64, or None
+        Numbers, integers and booleans are float64, text is object, dates are datetime64[us]; nan and NaT where a value
+        is missing.
+    target : ndarray of shape (n_rows,), float64
+    groups : ndarray of shape (n_rows,), uint64, or None
+        A number for each value of the key.
+    keys : DataFrame of shape (n_rows, n_keys) or None
+        The key as it is; of the test rows alone.
+    numbers : ndarray of shape (n_rows,), int64, or None
+        Row numbers in the table, from 0; of the test rows alone.
     """
 
     features: pd.DataFrame
     target: npt.NDArray[np.float64]
-    entities: npt.NDArray[np.uint64] | None
+    groups: npt.NDArray[np.uint64] | None
+    keys: pd.DataFrame | None = None
+    numbers: npt.NDArray[np.int64] | None = None
 
 
-def read(data: str, target: str, key: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
-    """Read a CSV file (also gzipped), a Parquet file, or a folder of Parquet parts.
+@dataclass(frozen=True)
+class Table:
+    """A table that has been read, checked and split.
 
-    A large table of numbers alone is streamed into one float32 matrix (`trainer.stream`).
+    `n_rows` are those with a target; `time_cut` is, with ``split=time``, when the test rows begin.
+    """
+
+    source: formats.Source
+    n_rows: int
+    columns: tuple[Column, ...]
+    training: Rows
+    test: Rows
+    rows_without_target: int = 0
+    remarks: tuple[Remark, ...] = ()
+    time_cut: str = ""
+
+    @property
+    def n_features(self) -> int:
+        """How many features it has."""
+        return len(self.columns)
+
+
+def load(settings: "Settings", group: Group = ALONE) -> Table:
+    """Read the table that the settings name, and split it.
 
     Parameters
     ----------
-    data : str
-        A local path, or a URL of any file system for which an fsspec driver is installed.
-    target : str
-        The numeric column to predict.
-    key : sequence of str
-        Columns that name the entity of a row. They are not features.
-    columns : sequence of str or None
-        The features; by default, all columns but the target and the keys.
+    settings : Settings
+    group : Group
+        Of several processes each reads its share of a Parquet table's row groups, and gets its own rows of both sides;
+        what is said of the table is said of all rows. The `source` is left to process 0.
 
     Raises
     ------
     UserError
         The table cannot be read, or a model cannot be trained on it.
     """
-    location = files.locate(data)
-    if (large := _read_large(location, target, key, columns)) is not None:
-        return large
-    wanted = None if columns is None else [*columns, target, *key]
-    table = files.read(location, wanted)
-    if wanted is not None and not set(wanted) <= set(table.column_names):
-        table = files.read(location)  # so as to say which columns there are
-    features = feature_names(table.column_names, target, key, columns, data)
-    _check_rows(table.num_rows, data)
-    return Table(
-        features=pd.DataFrame({name: _feature(table.column(name), name, data) for name in features}),
-        target=_target(table.column(target), target, data),
-        keys=pd.DataFrame({name: _key(table.column(name), name, data) for name in key}) if key else None,
-        source=files.describe(location),
-    )
+    return _load(settings, settings.decimal, group)
 
 
-def _read_large(
-    location: files.Location, target: str, key: Sequence[str], columns: Sequence[str] | None
-) -> Table | None:
-    """Stream a table, where it is large and holds numbers alone; None where it has to be read the ordinary way."""
-    try:
-        layout = stream.look(location)
-        n_columns = len(layout.schema) if columns is None else len(columns) + 1
-        if layout.rows * n_columns < stream.LARGE_VALUES:
-            return None
-        features = feature_names(layout.schema.names, target, key, columns, location.data)
-        streamed = stream.read(location, layout, features, target, key)
-    except stream.NotStreamableError:
-        return None
-    check_tally(streamed.tally, features, target, location.data)
-    return from_stream(streamed, features, bool(key), files.describe(location))
-
-
-def from_stream(streamed: stream.Streamed, features: Sequence[str], keyed: bool, source: files.Source) -> Table:
-    """Make a table of what was streamed, without a copy."""
-    frame = pd.DataFrame(streamed.matrix, columns=list(features), copy=False)
-    return Table(frame, streamed.target, None, source, Large(streamed.hashes, keyed, streamed.types))
-
-
-def as_sent(rows: pd.DataFrame, about: About) -> pd.DataFrame:
-    """Give some rows of the features in the types in which a caller will send such rows again."""
-    return rows if about.types is None else rows.astype(about.types)
-
-
-def split(table: Table, rule: str, test_fraction: float, seed: int, fewest: int = 2) -> Split:
-    """Choose the test rows.
-
-    Parameters
-    ----------
-    table : Table
-    rule : {'stable', 'random'}
-        ``stable``: a row is a test row if a hash of its key, or else of its features, says so. Equal
-        rows fall on one side, whatever other rows the table holds, in whatever order; the seed plays no part.
-        ``random``: `sklearn.model_selection.train_test_split` with the seed, by whole entities where the
-        table has keys.
-    test_fraction : float
-        In (0, 1). The stable split meets it on average.
-    seed : int
-    fewest : int
-        Rows that each side must have.
-
-    Raises
-    ------
-    UserError
-        A side is left without rows.
-    """
-    large = table.large
-    if large is not None:
-        entities = large.hashes if large.keyed else None
-    else:
-        entities = None if table.keys is None else row_hash(table.keys)
-    if rule == "stable":
-        hashes = entities
-        if hashes is None:
-            hashes = row_hash(table.features) if large is None else large.hashes
-        in_test = np.concatenate([block / 2.0**64 < test_fraction for block in _blocks(hashes)])
-    else:
-        in_test = _draw(len(table.target), entities, test_fraction, seed)
-    n_test = int(in_test.sum())
-    check_sides(len(in_test) - n_test, n_test, rule, test_fraction, fewest)
-    return Split(in_test, entities)
-
-
-def divide(table: Table, sides: Split) -> tuple[Rows, Rows]:
-    """Give the training rows and the test rows.
-
-    A large table is used up: its training rows move together where they are, and only the test rows are copied.
-    """
-    if table.large is None:
-        train, test = (
-            Rows(
-                table.features.iloc[rows],
-                table.target[rows],
-                None if sides.entities is None else sides.entities[rows],
-            )
-            for rows in (sides.train, sides.test)
+def _load(settings: "Settings", decimal: str, group: Group) -> Table:
+    with group.sharing_errors():
+        location = formats.locate(settings.data)
+        wanted = [settings.target, *settings.key, *(settings.columns or ())]
+        with reading.opened(location, settings.separator, decimal, wanted, group) as found:
+            roles = assign(found.names, found.schema, settings, location.data)
+            if group.world_size > 1:
+                check_share(found, roles)
+            remarks = [*found.remarks, *roles.remarks]
+            gathered = _gather(found, roles)
+            source, typed, known = found.source(), found.typed, found.decimal
+            zeros, separator, numbers = found.zeros, found.separator, found.numbers
+        draft = understood(gathered, roles, typed, known, numbers, group)
+    del gathered
+    if separator and decimal == "auto" and draft.decimal != known and separator != ",":
+        return _load(settings, draft.decimal, group)  # the first lines had no decimals
+    draft.remarks[:0] = remarks
+    draft.remarks += [
+        Remark(
+            "leading_zeros", f"{name}: {zeros[name]!r} is read as the number {float(zeros[name]):.0f}, as pandas does"
         )
-        return train, test
-    table.large.hashes = table.large.hashes[:0].copy()
-    matrix, test_matrix = _take_out(table.features.to_numpy(), sides.in_test)
-    target, test_target = _take_out(table.target, sides.in_test)
-    entities, test_entities = (None, None) if sides.entities is None else _take_out(sides.entities, sides.in_test)
-    names = table.features.columns
-    return (
-        Rows(pd.DataFrame(matrix, columns=names, copy=False), target, entities),
-        Rows(pd.DataFrame(test_matrix, columns=names, copy=False), test_target, test_entities),
-    )
+        for name in draft.names
+        if name in zeros and draft.kinds[name] == "integer"
+    ]
+    leave_out(draft, roles)
+    n_rows, without = drop_rows(draft, roles)
+    check(draft, roles)
+    with group.sharing_errors():
+        described = _columns(draft)
+        training, test, cut = _divided(draft, roles, settings)
+    return Table(source, n_rows, described, training, test, without, tuple(draft.remarks), cut)
 
 
-def check_sides(n_train: int, n_test: int, rule: str, test_fraction: float, fewest: int = 2) -> None:
-    """Refuse a split that leaves a side without rows.
+def check_share(found: reading.Reading, roles: Roles) -> None:
+    """Refuse a table that several processes cannot share: too few row groups, or columns that are no numbers.
 
-    Raises
-    ------
-    UserError
-        A side has fewer than `fewest`.
+    Every process sees this for itself in the files' metadata.
     """
-    for side, rows in (("training", n_train), ("test", n_test)):
-        if rows < fewest:
-            raise UserError(
-                f"the {rule} split with test_fraction={test_fraction} leaves {rows} {side} rows "
-                f"of {n_train + n_test}; at least {fewest} are needed",
-                "give more rows (or more entities), another test_fraction, or split=random",
-            )
-
-
-def _take_out(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Copy the chosen rows, and move the others together, in place; both keep their order."""
-    taken = values[chosen]
-    end = 0
-    for block, out in zip(_blocks(values), _blocks(chosen), strict=True):
-        kept = block[~out]
-        values[end : end + len(kept)] = kept
-        end += len(kept)
-    return values[:end], taken
-
-
-def _blocks(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    for start in range(0, len(values), BLOCK_ROWS):
-        yield values[start : start + BLOCK_ROWS]
-
-
-def _draw(
-    n_rows: int, entities: npt.NDArray[np.uint64] | None, test_fraction: float, seed: int
-) -> npt.NDArray[np.bool_]:
-    from sklearn.model_selection import train_test_split
-
-    codes = np.arange(n_rows) if entities is None else pd.factorize(pd.Series(entities))[0]
-    n_members = int(codes.max()) + 1
-    try:
-        _, chosen = train_test_split(np.arange(n_members), test_size=test_fraction, random_state=seed)
-    except ValueError as error:  # scikit-learn says which side would be empty
+    size, data = found.group.world_size, roles.data
+    if found.n_groups < size:
+        held = f"{found.n_groups} row group{'s' if found.n_groups > 1 else ''}" if found.n_groups else "none"
         raise UserError(
-            f"a random split of {n_members} {'rows' if entities is None else 'entities'} is not "
-            f"possible: {str(error).splitlines()[0]}",
-            "give more rows (or more entities), or another test_fraction",
-        ) from error
-    chosen_mask = np.zeros(n_members, dtype=bool)
-    chosen_mask[chosen] = True
-    in_test: npt.NDArray[np.bool_] = chosen_mask[codes]
+            f"{size} processes need {size} row groups of Parquet or more, and {data} has {held}",
+            "write it with smaller row groups: frame.to_parquet(..., row_group_size=ROWS); or use one process",
+        )
+    wrong = [name for name, kind in roles.kinds.items() if kind not in gather.NUMERIC]
+    if wrong:
+        told = ", ".join(f"the column {name!r} is of type {found.schema[name]}" for name in wrong[:12])
+        features = [name for name in wrong if name != roles.target]
+        raise UserError(
+            f"several processes read numbers from Parquet, and {data} holds something else: {told}",
+            f"leave that out: drop={pasted(features)}; or use one process" if features else "use one process",
+        )
+
+
+def _gather(found: reading.Reading, roles: Roles) -> Gathered:
+    """Read all rows; a column of CSV that is not what its first block was is read again, as text."""
+    while True:
+        kinds = {name: str(columns.meaning(found.schema[name])) for name in roles.kinds}
+        apart = roles.target if kinds[roles.target] in gather.NUMERIC else None
+        sink = Sink(kinds, roles.key, found.rows, roles.data, apart)
+        try:
+            for batch in found.batches(list(dict.fromkeys([*roles.kinds, *roles.key]))):
+                sink.add(batch)
+                found.group.check()
+        except RetypedError as error:
+            found.as_text(error.column)
+            continue
+        if sink.filled == 0 and found.group.world_size == 1:
+            raise no_rows(roles.data)
+        roles.kinds.update(kinds)
+        return sink.result()
+
+
+# -- the two sides --------------------------------------------------------------------------------
+
+
+def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Rows, str]:
+    groups = _hashes(draft, draft.keys) if draft.keys else None
+    in_test = _chosen(draft, roles, settings, groups)
+    cut = str(draft.values(roles.time)[in_test].min()) if roles.time else ""
+    numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
+    keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
+    if roles.extra:
+        draft.forget([roles.extra])
+    draft.keys.clear()
+    matrix, test_matrix = take_out(draft.matrix, in_test)
+    target, test_target = take_out(draft.target, in_test)
+    own, test_own = (None, None) if groups is None else take_out(groups, in_test)
+    others = {name: take_out(values, in_test) for name, values in draft.others.items()}
+    training = Rows(_frame(draft, matrix, {name: both[0] for name, both in others.items()}), target, own)
+    frame = _frame(draft, test_matrix, {name: both[1] for name, both in others.items()})
+    return training, Rows(frame, test_target, test_own, keys, numbers), cut
+
+
+def _chosen(draft: Draft, roles: Roles, settings: "Settings", groups: split.Hashes | None) -> Mask:
+    fraction, distinct = settings.test_fraction, len(draft.target)
+    if settings.split == "time":
+        assert roles.time is not None
+        times = draft.values(roles.time)
+        if isinstance(times, Text):
+            raise UserError(
+                f"the time {roles.time!r} of {roles.data} is text that is no date",
+                "give time=COLUMN of dates or numbers",
+            )
+        in_test = split.by_time(times, fraction, roles.time, roles.data)
+        if groups is not None and np.isin(groups[in_test], groups[~in_test]).any():
+            told = f"with split=time, rows of one {' and '.join(roles.key)} are on both sides"
+            draft.remarks.append(Remark("groups_on_both_sides", told))
+    elif settings.split == "random":
+        in_test = split.by_seed(len(draft.target), groups, fraction, settings.seed)
+    else:
+        hashes = _hashes(draft, None) if groups is None else groups
+        in_test, remark = split.by_hash(hashes, fraction, fill=draft.group.world_size == 1)
+        draft.remarks += [remark] if remark else []
+        if in_test.sum() < 2 or len(in_test) - in_test.sum() < 2:
+            distinct = len(np.unique(hashes))
+    n_test = int(in_test.sum())
+    fewest = 2 if draft.group.world_size == 1 else 1
+    split.check_sides(len(in_test) - n_test, n_test, settings.split, fraction, distinct, fewest)
     return in_test
 
 
-# -- checking it ---------------------------------------------------------------------------------
+def _hashes(draft: Draft, keys: Mapping[str, Any] | None) -> split.Hashes:
+    """Hash the features, or the keys, block by block."""
+    has_text = keys is not None or any(isinstance(draft.others.get(name), Text) for name in draft.names)
+    size = HASH_ROWS if not has_text else 8 * HASH_ROWS
+    blocks = []
+    for start in range(0, len(draft.target), size):
+        rows = slice(start, start + size)
+        if keys is not None:
+            block = {name: values[rows] for name, values in keys.items()}
+        else:
+            block = {name: _block(draft.values(name), rows) for name in draft.names}
+        blocks.append(split.row_hash(pd.DataFrame(block, copy=False)))
+    return np.concatenate(blocks)
 
 
-def feature_names(
-    names: Sequence[str], target: str, key: Sequence[str], columns: Sequence[str] | None, data: str
-) -> list[str]:
-    """Check the columns by their names, and give the features.
-
-    Raises
-    ------
-    UserError
-        A column is not there, or there twice, or none is left.
-    """
-    if duplicates := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{data} has more than one column {duplicates[0]!r}", "rename or drop the duplicates")
-    for number, name in enumerate(names, start=1):
-        if columns is None and (not name or name.startswith("__index_level_")):
-            raise UserError(
-                f"column {number} of {data} is the row index of a notebook's DataFrame",
-                "save the table without it: to_csv(..., index=False) or to_parquet(..., index=False)",
-            )
-    wanted = [("target", target), *(("key", name) for name in key), *(("columns", name) for name in columns or ())]
-    for role, name in wanted:
-        if name not in names:
-            separator = next((s for s in ";\t|" if len(names) == 1 and s in names[0]), None)
-            raise UserError(
-                f"the {'feature' if role == 'columns' else role} {name!r} is not a column of {data}"
-                f"{nearest(name, names)}",
-                f"the columns seem to be separated by {separator!r}: save the table with commas"
-                if separator
-                else f"give {role}=NAME with one of {_listed(names)}",
-            )
-    if target in key:
-        raise UserError(f"{target!r} is given as target and as key", "a key names an entity: give another column")
-    for name in columns or ():
-        if name == target or name in key:
-            role = "target" if name == target else "key"
-            raise UserError(
-                f"{name!r} is given as {role} and among the columns", f"the {role} is no feature: leave it out"
-            )
-    features = [name for name in names if name != target and name not in key] if columns is None else list(columns)
-    if not features:
-        raise UserError(
-            f"{data} has no feature: its columns are {_listed(names)}",
-            "add at least one column besides the target and the keys",
-        )
-    return features
+def _block(values: Any, rows: slice) -> Any:
+    if isinstance(values, Text):
+        codes: Any = values.codes[rows]
+        return pd.Categorical.from_codes(codes, pd.Index(values.values, dtype=object))
+    return values[rows]
 
 
-def _check_rows(rows: int, data: str) -> None:
-    if rows == 0:
-        raise files.no_rows(data)
-    if rows < MINIMUM_ROWS:
-        raise UserError(f"{data} has {rows} rows; at least {MINIMUM_ROWS} are needed", "give a larger table")
-
-
-def check_tally(tally: stream.Tally, features: Sequence[str], target: str, data: str) -> None:
-    """Refuse a table by what was counted while it was streamed, as `read` does.
-
-    Raises
-    ------
-    UserError
-        A model cannot be trained on it.
-    """
-    _check_rows(tally.rows, data)
-    for number, name in enumerate([*features, target]):
-        if tally.infinite[number]:
-            raise _infinite(name, data, int(tally.infinite[number]), int(tally.first_infinite[number]))
-        if name == target and tally.missing[number]:
-            raise _target_missing(name, data, int(tally.missing[number]), int(tally.first_missing[number]))
-        if tally.missing[number] == tally.rows:
-            raise _all_missing(name, data)
-    if tally.low == tally.high:
-        raise _constant(target, data, tally.low)
-
-
-# -- one column of an ordinary table --------------------------------------------------------------
-
-
-def _feature(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
-    if column.null_count == len(column):
-        raise _all_missing(name, data)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_integer(kind) and column.null_count == 0 and kind != pa.uint64():
-        return np.asarray(column.to_numpy(), dtype=np.int64)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = _floats(column)
-        _check_finite(values, name, data)
-        if np.isnan(values).all():
-            raise _all_missing(name, data)
-        return values
-    if pa.types.is_boolean(kind) and column.null_count == 0:
-        return np.asarray(column.to_numpy(), dtype=bool)
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        objects = np.asarray(column.to_numpy(), dtype=object)
-        objects[pd.isna(objects)] = np.nan
-        return objects
-    raise UserError(
-        f"column {name!r} of {data} is of type {kind}; numbers, text and booleans can be features",
-        "turn it into a number (a date into the days since another, say), or drop it",
+def _columns(draft: Draft) -> tuple[Column, ...]:
+    numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
+    missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
+    return tuple(
+        Column(name, draft.kinds[name], missing[name], *ranges.get(name, (None, None))) for name in draft.names
     )
 
 
-def _target(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[np.float64]:
-    kind = column.type
-    is_numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if not is_numeric and column.null_count < len(column):
-        raise UserError(
-            f"the target {name!r} of {data} is not numeric, but {kind}{_first_text(column)}",
-            "give a target column of numbers",
-        )
-    values = _floats(column)
-    if len(missing := np.flatnonzero(np.isnan(values))):
-        raise _target_missing(name, data, len(missing), int(missing[0]))
-    _check_finite(values, name, data)
-    if values.min() == values.max():
-        raise _constant(name, data, values[0])
-    return values
-
-
-def _key(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any] = column.to_pandas().to_numpy()
-    if len(missing := np.flatnonzero(pd.isna(values))):
-        raise UserError(
-            f"the key {name!r} of {data} is missing in {_rows(len(missing), int(missing[0]))}",
-            "a row without a key belongs to no entity: drop those rows, or fill them",
-        )
-    return values if values.dtype.kind in "biuf" else values.astype(str).astype(object)
-
-
-def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    # to_numpy of an integer column with nulls, and of one without, alike: float64 with nan
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64).copy()
-
-
-def _check_finite(values: npt.NDArray[np.float64], name: str, data: str) -> None:
-    if len(infinite := np.flatnonzero(np.isinf(values))):
-        raise _infinite(name, data, len(infinite), int(infinite[0]))
-
-
-def _first_text(column: pa.ChunkedArray) -> str:
-    if not pa.types.is_string(column.type):
-        return ""
-    numbers = pc.match_substring_regex(column, r"^\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$")
-    row = next((i for i, is_number in enumerate(numbers.to_pylist()) if is_number is False), None)
-    return "" if row is None else f" (row {row + 1} says {column[row].as_py()!r})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
-
-
-def _rows(count: int, first: int) -> str:
-    return f"row {first + 1}" if count == 1 else f"{count} rows, the first of them row {first + 1}"
-
-
-# -- sentences
-
-
-def _all_missing(name: str, data: str) -> UserError:
-    return UserError(f"all values of column {name!r} of {data} are missing", "drop the column, or fill it")
-
-
-def _infinite(name: str, data: str, count: int, first: int) -> UserError:
-    return UserError(
-        f"column {name!r} of {data} is infinite in {_rows(count, first)}", "drop those rows, or leave the value out"
-    )
-
-
-def _target_missing(name: str, data: str, count: int, first: int) -> UserError:
-    return UserError(
-        f"the target {name!r} of {data} is missing in {_rows(count, first)}", "drop those rows, or fill them"
-    )
-
-
-def _constant(name: str, data: str, value: float) -> UserError:
-    return UserError(
-        f"the target {name!r} of {data} has one value only, {value:g}", "give a target that varies from row to row"
-    )
+def _frame(draft: Draft, matrix: columns.Floats, others: Mapping[str, Any]) -> pd.DataFrame:
+    large = matrix.size >= LARGE_VALUES
+    if not others:
+        return pd.DataFrame(matrix if large else np.asfortranarray(matrix), columns=draft.names, copy=False)
+    parts = {name: values.objects() if isinstance(values, Text) else values for name, values in others.items()}
+    parts |= {name: matrix[:, number] for number, name in enumerate(draft.numeric)}
+    return pd.DataFrame({name: parts[name] for name in draft.names}, copy=not large)

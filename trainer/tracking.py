@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from trainer import continued, processes, signals, store
 from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
+from trainer.logged_models import LoggedModel, link, logged_model
 from trainer.processes import ERROR
 from trainer.recording import (
     Run,
+    describe,
     is_workspace,
     log,
+    log_curves,
     log_dataset,
     log_file,
     log_folder,
@@ -35,14 +39,19 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Found
 
 __all__ = [
+    "LoggedModel",
     "Run",
     "Session",
     "check_reachable",
     "child_run",
+    "describe",
+    "link",
     "log",
+    "log_curves",
     "log_dataset",
     "log_file",
     "log_folder",
+    "logged_model",
     "note_failure",
     "optional",
     "patiently",
@@ -58,6 +67,9 @@ INHERITED = ("mlflow.user", "mlflow.source.type", "mlflow.source.git.commit")
 DEFAULT_EXPERIMENT = "Default"
 # The whole value of a parameter whose param is quoted or cut off; where a tag is too short for it, an artifact.
 WHOLE, WHOLE_FILE = "param.", "parameters.json"
+# A path from the root of a machine; of an address, what stands behind the scheme is none.
+_PATH = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\](?:[^/\\:'\"]+[/\\])+(?P<name>[^/\\:'\"\s]+)")
+_STORE = re.compile(r"sqlite:/{3,4}(?:[^\s/]+/)+")
 _logger = logging.getLogger(__name__)
 
 
@@ -84,6 +96,7 @@ class Session:
     experiment: "Experiment | None" = None
     run: Run | None = None
     _name: str = field(default="", repr=False)
+    _kept: bool = field(default=False, repr=False)
 
     def open(self, name: str, description: str = "") -> Run:
         """Open a run of this name, or give it to the run that is continued, unless a person has named that one.
@@ -95,7 +108,8 @@ class Session:
         """
         import mlflow
 
-        tags = {"mlflow.note.content": description} if description else {}
+        name = redact(name)
+        tags = {"mlflow.note.content": redact(description)} if description else {}
         if self.run is not None:
             rename(self.run, self._name, name, tags)
             return self.run
@@ -112,6 +126,19 @@ class Session:
             self.run = _run(active, self.client)
         _log_params(self.run, self.given, {})
         return self.run
+
+    def abandon(self) -> None:
+        """End the run FAILED from a thread, because another process is lost and this one is about to be ended."""
+        if self.run is not None:
+            _fail(self.run, UserError("another process was lost", ""))
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """End the run FINISHED at the end of the block; where that is done, no later error fails it any more."""
+        yield
+        if self.run is not None:
+            _end(self.run, "FINISHED")
+        self._kept = True
 
 
 @contextmanager
@@ -281,18 +308,15 @@ def _log_params(run: Run, given: Mapping[str, str], known: Mapping[str, str]) ->
 @contextmanager
 def _ending(begun: Session) -> Iterator[None]:
     """End the run of a session FINISHED, or FAILED with the reason where the block raises."""
-    import mlflow
-
     try:
         try:
             yield
         except BaseException as error:
-            if begun.run is not None:
+            if begun.run is not None and not begun._kept:
                 _fail(begun.run, error)
             raise
-        if begun.run is not None:
-            with said_to_server("end a run"):
-                mlflow.end_run("FINISHED")
+        if begun.run is not None and not begun._kept:
+            _end(begun.run, "FINISHED")
     except KeyboardInterrupt as error:
         if begun.run is not None and not getattr(error, "__notes__", ()):
             error.add_note(_truth(begun.run))
@@ -301,22 +325,38 @@ def _ending(begun: Session) -> Iterator[None]:
 
 def _fail(run: Run, error: BaseException) -> None:
     """End a run FAILED, and say why in a tag; that the server is away comes second."""
-    import mlflow
-
     with suppress(UserError, Interrupted), signals.hurried(error):
         with suppress(UserError):
             log(run, tags={ERROR: reason(error)})
-        with said_to_server("end a run"):
-            mlflow.end_run("FAILED")
+        _end(run, "FAILED")
+
+
+def _end(run: Run, status: str) -> None:
+    """End a run; MLflow forgets it before it asks the server, which may have to be asked again, or from a thread."""
+    import mlflow
+
+    def end() -> None:
+        active = mlflow.active_run()
+        if active is not None and active.info.run_id == run.id:
+            mlflow.end_run(status)
+        else:
+            run.client.set_terminated(run.id, status)
+
+    with said_to_server("end a run"):
+        patiently(end)
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line, without secrets, why a run has failed."""
+    """Say in one line, without secrets and without a path of this machine, why a run has failed."""
     if isinstance(error, UserError):
-        return redact(error.cause)[:500]
+        return _without_paths(redact(error.cause))[:500]
     if isinstance(error, Interrupted):
         return f"stopped by {error}"
-    return redact(f"{type(error).__name__}: {error}".partition("\n")[0])[:500]
+    return _without_paths(redact(f"{type(error).__name__}: {error}".partition("\n")[0]))[:500]
+
+
+def _without_paths(text: str) -> str:
+    return _PATH.sub(r"\g<name>", _STORE.sub("sqlite:///", text))
 
 
 def _truth(run: Run) -> str:

@@ -21,28 +21,35 @@ CATEGORIES, WORDS = 256, 8
 DEEPEST = 32
 NO_CHILD = -1
 OBJECTIVE = "reg:squarederror"
+ESTIMATORS = ("ElasticNet", "HistGradientBoostingRegressor", "RandomForestRegressor", "Ridge", "XGBRegressor")
 
 
 class ForgedError(ValueError):
     """A file that no library has written like this."""
 
 
-def check_sklearn(estimator: Any) -> None:
-    """Check the trees of a forest or of hist gradient boosting; any other estimator has none.
+def check_sklearn(pipeline: Any) -> None:
+    """Check a fitted pipeline: two steps, of which the last is an estimator of this project with sound trees.
 
     Raises
     ------
     ForgedError
-        An index leads out of its tree, or back to where it came from.
+        It ends in something else, or an index leads out of its tree, or back to where it came from.
     """
-    if hasattr(estimator, "estimators_"):
+    kinds = [type(step).__name__ for _, step in pipeline.steps]
+    if len(kinds) != 2 or kinds[0] != "ColumnTransformer" or kinds[1] not in ESTIMATORS:
+        raise ForgedError(f"it is made of {' and '.join(kinds)}")
+    estimator = pipeline.steps[-1][1]
+    if kinds[1] == "RandomForestRegressor":
         for tree in estimator.estimators_:
             _check_forest_tree(tree, estimator.n_features_in_)
-    if hasattr(estimator, "_predictors"):
+    elif kinds[1] == "HistGradientBoostingRegressor":
         _check_boosting(estimator)
 
 
 def _check_forest_tree(estimator: Any, n_features: int) -> None:
+    if type(estimator).__name__ != "DecisionTreeRegressor":
+        raise ForgedError(f"its forest has a {type(estimator).__name__}")
     tree = estimator.tree_
     if tree.n_outputs != 1 or estimator.n_outputs_ != 1 or tree.node_count < 1:
         raise ForgedError("a tree predicts several values, or none")

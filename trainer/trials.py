@@ -7,8 +7,9 @@ from time import process_time
 
 from trainer import tracking, training
 from trainer.errors import UserError
-from trainer.loading import Table
+from trainer.evaluation import Folds
 from trainer.settings import CV_FOLDS, Settings
+from trainer.table import Table
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Score:
     """What cross-validation says of a trial, and how many CPU seconds it took."""
 
     trial: Trial
-    folds: dict[str, float]
+    folds: Folds
     seconds: float
 
     @property
     def rmse(self) -> float:
         """The mean over the folds; infinite where a fold has diverged."""
-        mean = self.folds["cv_rmse_mean"]
+        mean = self.folds.metrics["cv_rmse_mean"]
         return mean if isfinite(mean) else inf
 
 
@@ -50,9 +51,9 @@ def score(run: tracking.Run, trial: Trial, table: Table, source: str) -> Score:
         started = process_time()
         folds = training.cross_validate(trial.settings, table)
         seconds = process_time() - started
-        if not folds:
+        if not folds.metrics:
             raise _no_folds(f"cv=auto makes none of {len(table.training.target)} rows")
-        tracking.log(child, metrics=folds)
+        tracking.log(child, metrics=folds.metrics)
     return Score(trial, folds, seconds)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ def say(step: str, **values: Any) -> None:
 
 
 def wait(client: MLClient, job: str) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        client.jobs.stream(job)
+    while client.jobs.get(job).status not in ("Completed", "Failed", "Canceled"):
+        time.sleep(0.1)
 
 
 def main() -> None:
@@ -84,13 +83,15 @@ def main() -> None:
     )
     sent = client.jobs.create_or_update(job)
     wait(client, sent.name)
-    say("data read", job=sent.name)
+    client.jobs.download(sent.name, download_path=here / "down", all=True)
+    files = sorted(path.name for path in (here / "down").rglob("*") if path.is_file())
+    say("data read", job=sent.name, files=files)
     ended = client.jobs.get(sent.name)
     ended.tags["second"] = "2"
     client.jobs.create_or_update(ended)
     say("tags", tags=client.jobs.get(sent.name).tags)
     client.jobs.archive(sent.name)
-    say("archived", active=[row.name for row in client.jobs.list() if row.name == sent.name])
+    say("archived", active=[row.name for row in client.jobs.list() if row and row.name == sent.name])
 
     model = Model(
         name="assets-model",

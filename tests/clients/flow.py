@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -64,8 +65,16 @@ def main() -> None:
     workspace = client.workspaces.get(os.environ["AZUREML_WORKSPACE_NAME"])
     say("workspace", location=workspace.location, tracking=workspace.mlflow_tracking_uri)
     sizes = {size.name: vars(size)["vCPUs"] for size in client.compute.list_sizes()}
-    usage = {row.name["value"]: row.limit for row in client.compute.list_usage()}
-    say("sizes", cores=sizes["Standard_DS3_v2"], limit=usage["standardDSv2Family"])
+    usage = {row.name["value"]: row.limit for row in client.compute.list_usage() if "/workspaces/" not in row.id}
+    fit = [size.name for size in client.compute.list_sizes(compute_type="AmlCompute")]
+    price = next(size for size in client.compute.list_sizes() if size.name == "Standard_DS3_v2")
+    say(
+        "sizes",
+        cores=sizes["Standard_DS3_v2"],
+        limit=usage["Standard DSv2 Family Cluster Dedicated vCPUs"],
+        left_out=sorted(set(sizes) - set(fit)),
+        currency=vars(price)["estimatedVMPrices"]["billingCurrency"],
+    )
 
     try:
         client.compute.get("flow-cluster")
@@ -104,12 +113,13 @@ def main() -> None:
         (code / "inner").mkdir(parents=True)
         (code / "train.py").write_text(TRAIN)
         (code / "inner" / "extra.txt").write_text("x")
+        shutil.copy(Path(__file__).with_name("report.py"), code)
         data = here / "data.csv"
         data.write_text("a,b\n1,2\n3,4\n")
 
         job = command(
             code=str(code),
-            command="sleep 3; python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} "
+            command="python train.py --data ${{inputs.data}} --alpha ${{inputs.alpha}} "
             "--out ${{outputs.model}} "
             "${{inputs.nothing}}",
             inputs={"data": Input(type="uri_file", path=str(data)), "alpha": 0.5, "nothing": ""},
@@ -169,13 +179,14 @@ def main() -> None:
             latest=client.models.get("flow-model", label="latest").version,
         )
 
+        job.command = "ls train.py"
         again = client.jobs.create_or_update(job)
         client.jobs.stream(again.name)
         say("again", status=client.jobs.get(again.name).status, same_code=again.code == sent.code)
 
         sweeping = command(
             code=str(code),
-            command="python train.py --alpha ${{search_space.alpha}} --data ${{inputs.data}}",
+            command="python report.py rmse -${{search_space.alpha}}; mkdir outputs; cp ${{inputs.data}} outputs/",
             inputs={"data": Input(type="uri_file", path=str(data)), "alpha": Choice([0.1, 0.3])},
             environment="flow-env:1",
             compute="flow-cluster",
@@ -233,7 +244,7 @@ def main() -> None:
             client.jobs.begin_cancel(sent_sleeping.name).result()
         except HttpResponseError as error:
             say("cancelled twice", status=error.status_code)
-        say("jobs", names=[listed.name for listed in client.jobs.list()])
+        say("jobs", names=[listed and listed.name for listed in client.jobs.list()])
 
 
 if __name__ == "__main__":

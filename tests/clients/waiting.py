@@ -1,4 +1,4 @@
-"""A client that waits for a job through an outage of the service and says for how long it heard nothing."""
+"""A client that waits for a job through an outage of the service, and says when it hears nothing and when again."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ def main() -> None:
         os.environ["AZUREML_WORKSPACE_NAME"],
         retry_total=0,
     )
-    last, gap = 0.0, 0.0
+    said = ""
+
+    def say(word: str) -> None:
+        nonlocal said
+        if word != said:
+            print(word, flush=True)
+        said = word
+
     while True:
         try:
             status = str(client.jobs.get(sys.argv[1]).status).rsplit(".", 1)[-1].capitalize()
         except AzureError:
-            time.sleep(0.2)
+            say("silence")
         else:
-            if last:
-                gap = max(gap, time.monotonic() - last)
-            else:
-                print("waiting", flush=True)
-            last = time.monotonic()
+            say("waiting" if said in ("", "waiting") else "again")
             if status in ("Completed", "Failed", "Canceled"):
                 break
-        time.sleep(0.1)
-    print(status, gap, flush=True)
+        time.sleep(0.2)
+    say(status)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Import what a submission needs, once; then run command lines that come as JSON, each in a fork."""
+"""Import what a submission needs, once; then run command lines that come as JSON, each in a fork.
+
+One after the other: for each, a line with its process id, and one with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 import warnings
 
 warnings.simplefilter("ignore")
@@ -31,8 +35,11 @@ def run(order: dict[str, object]) -> None:
     code: object = 1
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
     except SystemExit as end:
         code = end.code
+    except BaseException:  # noqa: BLE001  # what a script of its own would do
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -44,6 +51,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             run(json.loads(line))
+        print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

@@ -22,7 +22,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.standin",
         description="An Azure Machine Learning workspace on this machine.",
-        epilog=f"faults, as KIND[,route=PATTERN][,times=N][,seconds=S][,code=N]:\n{kinds}",
+        epilog=f"faults, as KIND[,route=PATTERN][,times=N][,seconds=S][,code=N][,variant=WORD][,gate=FILE]:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state", metavar="DIR", help="remember in this folder; forgotten without it")

@@ -13,7 +13,7 @@ from tests.standin import names
 from tests.standin.control import arm_id, ok, system_data
 from tests.standin.errors import ServiceError, not_found
 from tests.standin.state import Document
-from tests.standin.wire import Call, Route
+from tests.standin.wire import DESCRIBED, RECORDED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
@@ -199,8 +199,13 @@ _ENVIRONMENT, _CODE, _DATA, _MODEL = (
     "2023-08-01-preview",
 )
 
+
+def _seen(kind: str) -> str:
+    return RECORDED if kind in ("environments", "codes") else f"{DESCRIBED} by the SDK"
+
+
 ROUTES = [
-    Route("POST", "{S}/codes/{name}/versions/{version}/startPendingUpload", _CODE, start_upload),
+    Route("POST", "{S}/codes/{name}/versions/{version}/startPendingUpload", _CODE, start_upload, evidence=RECORDED),
     *(
         route
         for kind, versions in {
@@ -210,11 +215,11 @@ ROUTES = [
             "models": _MODEL,
         }.items()
         for route in (
-            Route("GET", f"{{S}}/{kind}", versions, list_containers),
-            Route("GET", f"{{S}}/{kind}/{{name}}", versions, get_container),
-            Route("GET", f"{{S}}/{kind}/{{name}}/versions", versions, list_versions),
-            Route("GET", f"{{S}}/{kind}/{{name}}/versions/{{version}}", versions, get_version),
-            Route("PUT", f"{{S}}/{kind}/{{name}}/versions/{{version}}", versions, put_version),
+            Route("GET", f"{{S}}/{kind}", versions, list_containers, evidence=DESCRIBED),
+            Route("GET", f"{{S}}/{kind}/{{name}}", versions, get_container, evidence=DESCRIBED),
+            Route("GET", f"{{S}}/{kind}/{{name}}/versions", versions, list_versions, evidence=_seen(kind)),
+            Route("GET", f"{{S}}/{kind}/{{name}}/versions/{{version}}", versions, get_version, evidence=_seen(kind)),
+            Route("PUT", f"{{S}}/{kind}/{{name}}/versions/{{version}}", versions, put_version, evidence=_seen(kind)),
         )
     ),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.standin import names
-from tests.standin.errors import NGINX_502
+from tests.standin import identity, names
+from tests.standin.errors import NGINX_502, ServiceError
 from tests.standin.faults import BLOB_KINDS, HTTP_KINDS, Fault
 from tests.standin.wire import reset
 
@@ -24,6 +23,13 @@ XML = '<?xml version="1.0" encoding="utf-8"?>'
 # RFC 9110, 7.6.1: these belong to one connection.
 HOP = {"connection", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
 
+REFUSALS = {
+    "AuthorizationPermissionMismatch": "This request is not authorized to perform this operation using this "
+    "permission.",
+    "KeyBasedAuthenticationNotPermitted": "Key based authentication is not permitted on this storage account.",
+    "AuthorizationFailure": "This request is not authorized to perform this operation.",
+}
+
 
 async def answer(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer one request for a blob."""
@@ -31,7 +37,10 @@ async def answer(service: Service, request: web.Request) -> web.StreamResponse:
     record = {"time": time.time(), "plane": "blob", "method": request.method, "path": path}
     record["api_version"] = request.headers.get("x-ms-version", "")
     record["operation"] = request.query.get("comp", "")
-    fault = service.faults.take(HTTP_KINDS | _kinds(request), f"{request.method} {path}")
+    kinds = HTTP_KINDS | _kinds(request)
+    if request.query.get("sig") not in service.storage.signed_for_jobs:
+        kinds |= {"storage-403": BLOB_KINDS["storage-403"]}
+    fault = service.faults.take(kinds, f"{request.method} {path}")
     if fault:
         record["fault"] = fault.kind
     status = 0
@@ -39,6 +48,9 @@ async def answer(service: Service, request: web.Request) -> web.StreamResponse:
         response = await _refuse(fault) or await _forward(service, request, fault)
         status = response.status
         return response
+    except ServiceError as error:  # of a token
+        status = error.status
+        return error.response()
     except ConnectionError:
         status = -1
         raise
@@ -60,7 +72,7 @@ async def _refuse(fault: Fault | None) -> web.Response | None:
     if fault is None:
         return None
     if fault.kind in ("slow", "slow-upload"):
-        await asyncio.sleep(fault.seconds)
+        await fault.wait()
     codes = {
         "429": (429, "TooManyRequests", "Too many requests."),
         "503": (
@@ -79,6 +91,8 @@ async def _refuse(fault: Fault | None) -> web.Response | None:
             "Server failed to authenticate the request. Signature not valid in the specified time frame.",
         ),
     }
+    if fault.kind == "storage-403":
+        codes["storage-403"] = (403, fault.variant, REFUSALS[fault.variant])
     if fault.kind == "html502":
         return web.Response(status=502, text=NGINX_502, content_type="text/html")
     if fault.kind in codes:
@@ -90,8 +104,12 @@ async def _refuse(fault: Fault | None) -> web.Response | None:
 
 
 async def _forward(service: Service, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-    url = URL(f"http://127.0.0.1:{service.storage.port}{request.rel_url.raw_path_qs}", encoded=True)
+    target = request.rel_url.raw_path_qs
     headers = CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in HOP)
+    if headers.get("Authorization", "").startswith("Bearer "):
+        service.tokens.check(headers.pop("Authorization"), identity.STORAGE_AUDIENCE, "data")
+        target += ("&" if "?" in target else "?") + service.storage.account_sas()
+    url = URL(f"http://127.0.0.1:{service.storage.port}{target}", encoded=True)
     headers["Host"] = names.BLOB
     body = _chunks(request) if request.body_exists else None
     session: aiohttp.ClientSession = service.blob_session

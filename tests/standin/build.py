@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOG = "azureml-logs/20_image_build_log.txt"
 KEEPER = Path(__file__).with_name("keeper.py")
+BEGUN = b"Step 1/12 : FROM the image\nStep 7/12 : RUN ldconfig && conda env create -p /azureml-envs/azureml_standin\n"
 FAILED = """Step 7/12 : RUN ldconfig && conda env create -p /azureml-envs/azureml_standin
 Collecting nonexistent-package==0.0.0
 ERROR: Could not find a version that satisfies the requirement nonexistent-package==0.0.0
@@ -36,7 +37,7 @@ async def environment(service: Service, name: str, properties: Document) -> Path
     """Return the python of a job's environment, or None if it cannot be built; the log says why."""
     compute = (properties.get("computeId") or "serverless").rsplit("/", 1)[-1]
     if service.faults.take({"build-fails"}, compute):
-        await _publish(service, name, FAILED.encode())
+        await service.in_thread(publish, service, name, FAILED.encode())
         return None
     if not service.build_env:
         return rendering.interpreter()
@@ -52,17 +53,16 @@ async def environment(service: Service, name: str, properties: Document) -> Path
             shutil.rmtree(folder, ignore_errors=True)
             log.write_bytes(b"")
             done = await _build(service, conda, folder, log)
-            await _publish(service, name, log.read_bytes())
+            await service.in_thread(publish, service, name, log.read_bytes())
             if not done:
                 return None
             built.touch()
     return python
 
 
-async def _publish(service: Service, name: str, text: bytes) -> None:
-    await service.in_thread(
-        service.storage.upload, names.ARTIFACTSTORE, f"{names.artifact_prefix(name)}/{LOG}", text or b"\n"
-    )
+def publish(service: Service, name: str, text: bytes) -> None:
+    """Show the log of a build."""
+    service.storage.upload(names.ARTIFACTSTORE, f"{names.artifact_prefix(name)}/{LOG}", text or b"\n")
 
 
 def _conda(service: Service, properties: Document) -> dict[str, Any] | None:

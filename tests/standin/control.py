@@ -1,4 +1,4 @@
-"""The control plane: the workspace, its clusters, sizes and quota, datastores, and jobs."""
+"""The control plane: the workspace, its datastores, and jobs."""
 
 from __future__ import annotations
 
@@ -9,40 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.standin import names
-from tests.standin.errors import ServiceError, dumps, not_found
+from tests.standin.errors import ServiceError, dumps
 from tests.standin.state import Document
-from tests.standin.wire import Call, Route
+from tests.standin.wire import DESCRIBED, RECORDED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
-
-# name: family, cores, GPUs, memory in GB, disk in MB
-SIZES: dict[str, tuple[str, int, int, float, int]] = {
-    "Standard_DS2_v2": ("standardDSv2Family", 2, 0, 7.0, 14336),
-    "Standard_DS3_v2": ("standardDSv2Family", 4, 0, 14.0, 28672),
-    "Standard_DS11_v2": ("standardDSv2Family", 2, 0, 14.0, 28672),
-    "Standard_D2s_v3": ("standardDSv3Family", 2, 0, 8.0, 16384),
-    "Standard_D4s_v3": ("standardDSv3Family", 4, 0, 16.0, 32768),
-    "Standard_D2as_v4": ("standardDASv4Family", 2, 0, 8.0, 16384),
-    "Standard_D2ads_v5": ("standardDADSv5Family", 2, 0, 8.0, 75000),
-    "Standard_D4ads_v5": ("standardDADSv5Family", 4, 0, 16.0, 150000),
-    "Standard_D8ads_v5": ("standardDADSv5Family", 8, 0, 32.0, 300000),
-    "Standard_D2ds_v4": ("standardDDSv4Family", 2, 0, 8.0, 76800),
-    "Standard_D4ds_v4": ("standardDDSv4Family", 4, 0, 16.0, 153600),
-    "Standard_E4ds_v4": ("standardEDSv4Family", 4, 0, 32.0, 153600),
-    "Standard_E4ds_v5": ("standardEDSv5Family", 4, 0, 32.0, 150000),
-    "Standard_D2ds_v5": ("standardDDSv5Family", 2, 0, 8.0, 75000),
-    "Standard_D4ds_v5": ("standardDDSv5Family", 4, 0, 16.0, 150000),
-    "Standard_D8ds_v5": ("standardDDSv5Family", 8, 0, 32.0, 300000),
-    "Standard_F4s_v2": ("standardFSv2Family", 4, 0, 8.0, 32768),
-    "Standard_F8s_v2": ("standardFSv2Family", 8, 0, 16.0, 65536),
-    "Standard_NC6s_v3": ("standardNCSv3Family", 6, 1, 112.0, 344064),
-    "Standard_NC4as_T4_v3": ("standardNCASv3_T4Family", 4, 1, 28.0, 180224),
-    "Standard_NC24ads_A100_v4": ("StandardNCADSA100v4Family", 24, 1, 220.0, 958464),
-}
-# A subscription that has never asked for more: cores for everything but GPUs.
-QUOTA = {family: (0 if gpus else 24) for family, _, gpus, _, _ in SIZES.values()}
-LOW_PRIORITY_QUOTA = 100
 
 
 def system_data() -> Document:
@@ -66,7 +38,15 @@ def arm_id(kind: str, name: str, version: str = "") -> str:
     return f"{names.SCOPE}/{kind}/{name}" + (f"/versions/{version}" if version else "")
 
 
-async def get_workspace(_: Service, call: Call) -> web.Response:
+def hurry(service: Service) -> dict[str, str]:
+    """Return the header with which a client looks again soon.
+
+    The real service sends none, so that a client sleeps for 30 s: this is an acceleration of the stand-in.
+    """
+    return {} if service.faults.present("no-retry-after") else {"retry_after_ms": "100"}
+
+
+async def get_workspace(service: Service, call: Call) -> web.Response:
     """Return the workspace."""
     group = f"/subscriptions/{names.SUBSCRIPTION}/resourceGroups/{names.RESOURCE_GROUP}/providers"
     return ok(
@@ -87,6 +67,7 @@ async def get_workspace(_: Service, call: Call) -> web.Response:
                 "provisioningState": "Succeeded",
                 "mlFlowTrackingUri": names.TRACKING_URI.replace("/mlflow/v2.0", "/mlflow/v1.0"),
                 "discoveryUrl": f"https://{names.API}/discovery/workspaces/{names.WORKSPACE_ID}",
+                "systemDatastoresAuthMode": "identity" if service.faults.present("no-keys") else "accesskey",
                 "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{names.ACCOUNT}",
                 "keyVault": f"{group}/Microsoft.Keyvault/vaults/standin",
                 "applicationInsights": f"{group}/Microsoft.insights/components/standin",
@@ -98,129 +79,8 @@ async def get_workspace(_: Service, call: Call) -> web.Response:
     )
 
 
-async def vm_sizes(_: Service, __: Call) -> web.Response:
-    """Return the sizes of virtual machines."""
-    sizes = [
-        {
-            "name": name,
-            "family": family,
-            "vCPUs": cores,
-            "gpus": gpus,
-            "osVhdSizeMB": 1047552,
-            "maxResourceVolumeMB": disk,
-            "memoryGB": memory,
-            "lowPriorityCapable": True,
-            "premiumIO": True,
-            "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
-        }
-        for name, (family, cores, gpus, memory, disk) in SIZES.items()
-    ]
-    return ok({"value": sizes})
-
-
-async def usages(service: Service, call: Call) -> web.Response:
-    """Return the quota of the subscription and what the clusters take of it.
-
-    The fault `no-quota` shows here as well: a family without cores is what keeps a job in the queue.
-    """
-    used: dict[str, int] = {}
-    for _, __, body in service.documents.all("compute"):
-        inner = body["properties"]["properties"]
-        family, cores, *___ = SIZES[inner["vmSize"]]
-        key = "Low-priority" if inner.get("vmPriority") == "LowPriority" else family
-        used[key] = used.get(key, 0) + cores * service.jobs.nodes_in_use(body["name"])
-    rows = [("Low-priority", "Total Cluster Low Priority Regional vCPUs", LOW_PRIORITY_QUOTA, "lowPriorityCores")]
-    rows += [(family, f"{family} Cluster Dedicated vCPUs", limit, family) for family, limit in QUOTA.items()]
-    prefix = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}/locations/{call.params['location']}"
-    value = [
-        {
-            "id": f"{prefix}/usages/{name}",
-            "type": f"{names.PROVIDER}/usages",
-            "unit": "Count",
-            "currentValue": used.get(key, 0),
-            "limit": 0 if service.faults.present("no-quota") else limit,
-            "name": {"value": name, "localizedValue": label},
-        }
-        for key, label, limit, name in rows
-    ]
-    return ok({"value": value})
-
-
-async def list_computes(service: Service, _: Call) -> web.Response:
-    """Return the clusters."""
-    return ok({"value": [_compute(service, body) for __, ___, body in service.documents.all("compute")]})
-
-
-async def get_compute(service: Service, call: Call) -> web.Response:
-    """Return a cluster; a missing one is a 404 with a null body, as recorded."""
-    body = service.documents.get("compute", call.params["name"])
-    return ok(None, 404) if body is None else ok(_compute(service, body))
-
-
-def _compute(service: Service, body: Document) -> Document:
-    nodes = service.jobs.nodes_in_use(body["name"])
-    body["properties"]["properties"].update(
-        allocationState="Steady",
-        currentNodeCount=nodes,
-        targetNodeCount=nodes,
-        nodeStateCounts={"runningNodeCount": nodes, "idleNodeCount": 0, "preparingNodeCount": 0},
-        errors=None,
-    )
-    return body
-
-
-async def put_compute(service: Service, call: Call) -> web.Response:
-    """Create or change a cluster, asynchronously."""
-    name, body = call.params["name"], call.json()
-    properties = body.get("properties") or {}
-    if properties.get("computeType") != "AmlCompute":
-        raise ServiceError(400, "UnsupportedComputeType", "The stand-in has clusters (AmlCompute) only.")
-    inner = properties.get("properties") or {}
-    by_lower = {size.lower(): size for size in SIZES}
-    size = str(inner.get("vmSize", "")).lower()
-    if size not in by_lower:
-        text = (
-            f"STANDARD_{size.upper().removeprefix('STANDARD_')} is not a valid VM size in {names.LOCATION}. "
-            f"Please choose one of: {', '.join(SIZES)}."
-        )
-        raise ServiceError(400, "InvalidVmSize", text)
-    inner["vmSize"] = by_lower[size]
-    existing = service.documents.get("compute", name)
-    document = {
-        "id": arm_id("computes", name),
-        "name": name,
-        "type": f"{names.PROVIDER}/workspaces/computes",
-        "location": body.get("location", names.LOCATION),
-        "tags": body.get("tags"),
-        "identity": body.get("identity"),
-        "properties": {
-            **properties,
-            "properties": inner,
-            "computeLocation": names.LOCATION,
-            "createdOn": system_data()["createdAt"],
-            "provisioningState": "Succeeded",
-        },
-    }
-    service.documents.put("compute", name, document)
-    operation = service.operations.begin()
-    body = {**document, "properties": {**document["properties"], "provisioningState": "Creating"}}
-    return ok(_compute(service, body), 200 if existing else 201, Azure_AsyncOperation=operation, Retry_After="1")
-
-
-async def delete_compute(service: Service, call: Call) -> web.Response:
-    """Delete a cluster, asynchronously."""
-    service.documents.drop("compute", call.params["name"])
-    return web.Response(status=202, headers={"Azure-AsyncOperation": service.operations.begin(), "Retry-After": "1"})
-
-
-async def get_operation(service: Service, call: Call) -> web.Response:
-    """Return the state of an asynchronous operation: in progress at the first look, done at the second."""
-    done = service.operations.look(call.params["id"])
-    body = {"status": "Succeeded", "percentComplete": 100.0} if done else {"status": "InProgress"}
-    return ok(body, Retry_After="1")
-
-
-def _datastore(name: str) -> Document:
+def _datastore(service: Service, name: str) -> Document:
+    keyless = service.faults.present("no-keys")
     return {
         "id": arm_id("datastores", name),
         "name": name,
@@ -231,7 +91,7 @@ def _datastore(name: str) -> Document:
             "tags": {},
             "properties": {},
             "isDefault": name == names.BLOBSTORE,
-            "credentials": {"credentialsType": "AccountKey"},
+            "credentials": {"credentialsType": "None" if keyless else "AccountKey"},
             "datastoreType": "AzureBlob",
             "accountName": names.ACCOUNT,
             "containerName": names.CONTAINERS[name],
@@ -242,24 +102,53 @@ def _datastore(name: str) -> Document:
     }
 
 
-async def list_datastores(_: Service, call: Call) -> web.Response:
+def _known(name: str) -> str:
+    if name not in names.CONTAINERS:
+        raise ServiceError(404, "NotFoundError", f"Could not find datastore: {name}.")
+    return name
+
+
+async def list_datastores(service: Service, call: Call) -> web.Response:
     """Return the datastores, or the default one alone."""
     default = call.query.get("isDefault", "").lower() == "true"
-    return ok({"value": [_datastore(n) for n in names.CONTAINERS if n == names.BLOBSTORE or not default]})
+    return ok({"value": [_datastore(service, n) for n in names.CONTAINERS if n == names.BLOBSTORE or not default]})
 
 
-async def get_datastore(_: Service, call: Call) -> web.Response:
+async def get_datastore(service: Service, call: Call) -> web.Response:
     """Return a datastore."""
-    if call.params["name"] not in names.CONTAINERS:
-        raise not_found("Datastore", call.params["name"])
-    return ok(_datastore(call.params["name"]))
+    return ok(_datastore(service, _known(call.params["name"])))
 
 
 async def list_secrets(service: Service, call: Call) -> web.Response:
-    """Return the key of the account: clients sign with it, so a signature would not do."""
-    if call.params["name"] not in names.CONTAINERS:
-        raise not_found("Datastore", call.params["name"])
+    """Return what opens the blobs: a signature where the client takes one that expires, else the account's key."""
+    name = _known(call.params["name"])
+    if service.faults.present("no-keys"):
+        raise ServiceError(400, "BadArgument", f"The datastore {name} has no credentials.")
+    if call.json().get("expirableSecret") and not service.faults.present("account-key"):
+        return ok(
+            {"secretsType": "Sas", "sasToken": service.storage.container_sas(names.CONTAINERS[name]).split("?")[1]}
+        )
     return ok({"secretsType": "AccountKey", "key": service.storage.account_key})
+
+
+def _another_kind(kind: str) -> Document:
+    """Return a job of long ago that is not of the kinds that run here, as a shared workspace has them.
+
+    An AutoML job of a task that today's azure-ai-ml does not know comes out of its list as None; a labeling job ends
+    the list with an exception.
+    """
+    name = f"{kind.lower()}-of-2021"
+    properties: Document = {"jobType": kind, "displayName": name, "experimentName": "old", "status": "Completed"}
+    properties |= {"tags": {}, "properties": {}, "services": {}, "outputs": {}}
+    details = {"taskType": "OldTask", "trainingData": {"jobInputType": "mltable", "uri": "azureml:t:1"}}
+    created = {**system_data(), "createdAt": "2021-05-04T08:00:00.000000+00:00"}
+    return {
+        "id": arm_id("jobs", name),
+        "name": name,
+        "type": f"{names.PROVIDER}/workspaces/jobs",
+        "properties": properties | ({"taskDetails": details} if kind == "AutoML" else {}),
+        "systemData": created,
+    }
 
 
 async def list_jobs(service: Service, call: Call) -> web.Response:
@@ -270,6 +159,10 @@ async def list_jobs(service: Service, call: Call) -> web.Response:
         for name, _, body in service.documents.all("job")
         if not body.get("parent") and (archived == "All" or bool(body.get("archived")) == (archived == "ArchivedOnly"))
     ]
+    if archived != "ArchivedOnly":
+        rows.append(_another_kind("AutoML"))
+        if service.faults.present("labeling-job"):
+            rows.append(_another_kind("Labeling"))
     start, page = int(call.query.get("$skip", 0)), 50
     answer: dict[str, Any] = {"value": rows[start : start + page]}
     if len(rows) > start + page:
@@ -282,6 +175,7 @@ async def list_jobs(service: Service, call: Call) -> web.Response:
 
 async def get_job(service: Service, call: Call) -> web.Response:
     """Return a job."""
+    service.jobs.look(call.params["name"])
     return ok(service.jobs.resource(call.params["name"]))
 
 
@@ -290,7 +184,8 @@ async def put_job(service: Service, call: Call) -> web.Response:
     name = call.params["name"]
     created = service.documents.get("job", name) is None
     await service.jobs.submit(name, call.json().get("properties") or {})
-    return ok(service.jobs.resource(name), 201 if created else 200)
+    where = f"https://{names.MANAGEMENT}{arm_id('jobs', name)}?api-version={call.query.get('api-version', '')}"
+    return ok(service.jobs.resource(name), 201, Location=where) if created else ok(service.jobs.resource(name))
 
 
 async def cancel_job(service: Service, call: Call) -> web.Response:
@@ -298,36 +193,28 @@ async def cancel_job(service: Service, call: Call) -> web.Response:
     name = call.params["name"]
     service.jobs.cancel(name)
     where = f"https://{names.MANAGEMENT}{names.SCOPE}/jobs/{name}/operationresults/{uuid.uuid4()}"
-    return ok(None, 202, Location=f"{where}?api-version={call.query.get('api-version', '')}", Retry_After="1")
+    return ok(None, 202, Location=f"{where}?api-version={call.query.get('api-version', '')}", **hurry(service))
 
 
 async def cancel_result(service: Service, call: Call) -> web.Response:
     """Answer 202 until the job has ended, then 200, empty."""
     if service.jobs.ended(call.params["name"]):
         return web.Response(status=200)
-    return ok({}, 202, Retry_After="1")
+    return ok({}, 202, **hurry(service))
 
 
-_LOCATIONS = f"/subscriptions/{{sub}}/providers/{names.PROVIDER}/locations/{{location}}"
-_COMPUTE = "2023-08-01-preview"
 _STORE = "2024-10-01-preview"
 _JOBS = "2024-01-01-preview"
+_CANCEL = "2023-04-01-preview"
 
 ROUTES = [
-    Route("GET", "{S}", "2024-10-01-preview 2023-08-01-preview", get_workspace),
-    Route("GET", f"{_LOCATIONS}/vmSizes", _COMPUTE, vm_sizes),
-    Route("GET", f"{_LOCATIONS}/usages", _COMPUTE, usages),
-    Route("GET", f"{_LOCATIONS}/operations/{{id}}", _COMPUTE, get_operation),
-    Route("GET", "{S}/computes", _COMPUTE, list_computes),
-    Route("GET", "{S}/computes/{name}", _COMPUTE, get_compute),
-    Route("PUT", "{S}/computes/{name}", _COMPUTE, put_compute),
-    Route("DELETE", "{S}/computes/{name}", _COMPUTE, delete_compute),
-    Route("GET", "{S}/datastores", _STORE, list_datastores),
-    Route("GET", "{S}/datastores/{name}", _STORE, get_datastore),
-    Route("POST", "{S}/datastores/{name}/listSecrets", _STORE, list_secrets),
-    Route("GET", "{S}/jobs", _JOBS, list_jobs),
-    Route("GET", "{S}/jobs/{name}", _JOBS, get_job),
-    Route("PUT", "{S}/jobs/{name}", f"2025-01-01-preview {_JOBS}", put_job),
-    Route("POST", "{S}/jobs/{name}/cancel", "2023-04-01-preview", cancel_job),
-    Route("GET", "{S}/jobs/{name}/operationresults/{id}", "2023-04-01-preview", cancel_result),
+    Route("GET", "{S}", "2024-10-01-preview 2023-08-01-preview", get_workspace, evidence=RECORDED),
+    Route("GET", "{S}/datastores", _STORE, list_datastores, evidence=RECORDED),
+    Route("GET", "{S}/datastores/{name}", _STORE, get_datastore, evidence=RECORDED),
+    Route("POST", "{S}/datastores/{name}/listSecrets", _STORE, list_secrets, evidence=f"{DESCRIBED} (SDK #35716)"),
+    Route("GET", "{S}/jobs", _JOBS, list_jobs, evidence=DESCRIBED),
+    Route("GET", "{S}/jobs/{name}", _JOBS, get_job, evidence=RECORDED),
+    Route("PUT", "{S}/jobs/{name}", f"2025-01-01-preview {_JOBS}", put_job, evidence=RECORDED),
+    Route("POST", "{S}/jobs/{name}/cancel", _CANCEL, cancel_job, evidence=RECORDED),
+    Route("GET", "{S}/jobs/{name}/operationresults/{id}", _CANCEL, cancel_result, evidence=RECORDED),
 ]

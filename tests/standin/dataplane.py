@@ -12,7 +12,7 @@ from tests.standin import identity, names
 from tests.standin.control import ok
 from tests.standin.errors import ServiceError
 from tests.standin.state import Document
-from tests.standin.wire import Call, Route
+from tests.standin.wire import ACCOUNT, ASSUMED, DESCRIBED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
@@ -56,7 +56,7 @@ def _run(service: Service, name: str) -> Document:
         "dataContainerId": f"dcid.{name}",
         "runType": "azureml.scriptrun" if properties["jobType"] == "Command" else "azureml.HyperDrive",
         "target": (properties.get("computeId") or "").rsplit("/", 1)[-1],
-        "tags": properties.get("tags") or {},
+        "tags": service.jobs.resource(name)["properties"]["tags"],
         "properties": properties.get("properties") or {},
         "hidden": bool(body.get("archived")),
         "error": body.get("error"),
@@ -83,6 +83,7 @@ async def get_run(service: Service, call: Call) -> web.Response:
 async def get_details(service: Service, call: Call) -> web.Response:
     """Return a run with the addresses of its logs."""
     name = call.params["run"]
+    service.jobs.look(name)
     run = _run(service, name)
     logs = await service.in_thread(service.jobs.log_files, name)
     times = {"createdTimeUtc": run["createdUtc"], "startTimeUtc": run["startTimeUtc"]}
@@ -173,7 +174,7 @@ async def content_info(service: Service, call: Call) -> web.Response:
     blob = f"{folder}/{path}"
     if not await service.in_thread(service.storage.exists, names.ARTIFACTSTORE, blob):
         raise ServiceError(404, "NotFound", f"Artifact {path} was not found.", plane="data")
-    signed = service.storage.blob_sas(names.ARTIFACTSTORE, blob)
+    signed = service.storage.blob_sas(names.ARTIFACTSTORE, blob, job="run" in call.claims)
     return ok({**_artifact(call, path), "contentUri": signed})
 
 
@@ -184,7 +185,9 @@ async def create_artifacts(service: Service, call: Call) -> web.Response:
     signed = {
         path: {
             **_artifact(call, path),
-            "contentUri": service.storage.blob_sas(names.ARTIFACTSTORE, f"{folder}/{path}", write=True),
+            "contentUri": service.storage.blob_sas(
+                names.ARTIFACTSTORE, f"{folder}/{path}", write=True, job="run" in call.claims
+            ),
         }
         for path in paths
     }
@@ -193,34 +196,44 @@ async def create_artifacts(service: Service, call: Call) -> web.Response:
 
 
 _H, _A = "/history/v1.0{S}", "/artifact/v2.0{S}/artifacts/{origin}/{container}"
-_DATA = "data"
+_DATA, _SDK, _PLUGIN = "data", f"{DESCRIBED} by the SDK", f"{DESCRIBED} by azureml-mlflow"
 
 ROUTES = [
-    Route("GET", "/metadata/endpoints", "2019-05-01", get_metadata, "open"),
-    Route("GET", "/discovery/workspaces/{id}", "", discover, "open"),
-    Route("GET", f"{_H}/runs/{{run}}", "v1.0", get_run, _DATA),
-    Route("GET", f"{_H}/runs/{{run}}/details", "v1.0", get_details, _DATA),
-    Route("GET", f"{_H}/runs/{{run}}/children", "v1.0", get_children, _DATA),
-    Route("POST", f"{_H}/rundata", "v1.0", get_rundata, _DATA),
+    Route("GET", "/metadata/endpoints", "2019-05-01", get_metadata, "open", DESCRIBED),
+    Route("GET", "/discovery/workspaces/{id}", "", discover, "open", _SDK),
+    Route("GET", f"{_H}/runs/{{run}}", "v1.0", get_run, _DATA, ASSUMED),
+    Route("GET", f"{_H}/runs/{{run}}/details", "v1.0", get_details, _DATA, ACCOUNT),
+    Route("GET", f"{_H}/runs/{{run}}/children", "v1.0", get_children, _DATA, _SDK),
+    Route("POST", f"{_H}/rundata", "v1.0", get_rundata, _DATA, _SDK),
     *(
         route
         for experiments in ("experiments", "experimentids")
         for route in (
-            Route("PATCH", f"{_H}/{experiments}/{{e}}/runs/{{run}}", "v1.0", patch_run, _DATA),
-            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/token", "", get_token, _DATA),
-            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts", "", list_artifacts, _DATA),
-            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/contentinfo", "", content_info, _DATA),
+            Route("PATCH", f"{_H}/{experiments}/{{e}}/runs/{{run}}", "v1.0", patch_run, _DATA, _PLUGIN),
+            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/token", "", get_token, _DATA, _PLUGIN),
+            Route("GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts", "", list_artifacts, _DATA, _PLUGIN),
+            Route(
+                "GET", f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/contentinfo", "", content_info, _DATA, _PLUGIN
+            ),
             Route(
                 "POST",
                 f"{_H}/{experiments}/{{e}}/runs/{{run}}/artifacts/batch/metadata",
                 "",
                 create_artifacts,
                 _DATA,
+                _PLUGIN,
             ),
         )
     ),
-    Route("GET", _A, "", list_artifacts, _DATA),
-    Route("GET", f"{_A}/contentinfo", "", content_info, _DATA),
-    Route("POST", f"{_A}/batch/metadata", "", create_artifacts, _DATA),
-    Route("POST", "/data/v1.0{S}/dataversion/batchGetResolvedUris", "1.5.0", resolve_uris, _DATA),
+    Route("GET", _A, "", list_artifacts, _DATA, _PLUGIN),
+    Route("GET", f"{_A}/contentinfo", "", content_info, _DATA, _PLUGIN),
+    Route("POST", f"{_A}/batch/metadata", "", create_artifacts, _DATA, _PLUGIN),
+    Route(
+        "POST",
+        "/data/v1.0{S}/dataversion/batchGetResolvedUris",
+        "1.5.0",
+        resolve_uris,
+        _DATA,
+        _SDK,
+    ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -117,7 +118,24 @@ def _data(error: ServiceError) -> object:
 
 
 def _mlflow(error: ServiceError) -> object:
-    return {"error_code": error.code, "message": error.message}
+    """Return the workspace's own shape: it has no `message`, so that mlflow shows all of it."""
+    empty = ("MessageFormat", "MessageParameters", "ReferenceCode", "DetailsUri", "Target", "InnerError", "DebugInfo")
+    return {
+        "Error": {
+            "Code": "UserError" if error.status < 500 else "ServiceError",
+            "Severity": None,
+            "Message": error.message,
+            **dict.fromkeys(empty),
+            "Details": [],
+        },
+        "Correlation": {"operation": "0" * 32, "request": "0" * 16},
+        "Environment": names.LOCATION,
+        "Location": names.LOCATION,
+        "Time": datetime.now(UTC).isoformat(),
+        "ComponentName": "mlflow",
+        "statusCode": error.status,
+        "error_code": error.code,
+    }
 
 
 def _family(status: int) -> str:

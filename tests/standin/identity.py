@@ -129,6 +129,7 @@ def _challenge() -> dict[str, str]:
 
 
 MANAGEMENT_AUDIENCE = (f"https://{names.MANAGEMENT}",)
+STORAGE_AUDIENCE = ("https://storage.azure.com", f"https://{names.BLOB}")
 DATA_AUDIENCE = (f"https://{names.MANAGEMENT}", names.AML_RESOURCE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import traceback
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.standin import names, runner, sweeps
+from tests.standin import computes, limits, names, runner, sweeps
 from tests.standin.control import arm_id, system_data
 from tests.standin.errors import ServiceError, not_found, run_error
 from tests.standin.state import Document
@@ -41,6 +42,7 @@ class Jobs:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _queue: list[str] = field(default_factory=list)
     _nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    looks: dict[str, int] = field(default_factory=dict)
     _submitting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def resume(self) -> None:
@@ -81,6 +83,14 @@ class Jobs:
             raise not_found("Job", name)
         return body
 
+    def look(self, name: str) -> None:
+        """Note that a client has looked at a job: some states last until they have been seen."""
+        self.looks[name] = self.looks.get(name, 0) + 1
+
+    def wanted(self, name: str) -> bool:
+        """Say whether nobody has cancelled a job."""
+        return not self.body(name).get("cancel")
+
     def ended(self, name: str) -> bool:
         """Say whether a job has ended."""
         return self.body(name)["status"] in ENDED
@@ -103,6 +113,7 @@ class Jobs:
                 return
             if not _NAME.fullmatch(name):
                 raise ServiceError(400, "InvalidJobName", f"{name!r} is not a valid job name.")
+            limits.check_job(properties)
             if properties.get("jobType") not in ("Command", "Sweep"):
                 kind = properties.get("jobType")
                 raise ServiceError(400, "JobTypeNotSupported", f"The stand-in runs command and sweep jobs, not {kind}.")
@@ -134,6 +145,15 @@ class Jobs:
         if compute is not None and count > self._size(compute):
             text = f"The job asks for {count} nodes; cluster {compute} has at most {self._size(compute)}."
             raise ServiceError(400, "InvalidInstanceCount", text)
+        resources = properties.get("resources") or {}
+        if compute is None and resources.get("instanceType"):
+            size = computes.size_of(str(resources["instanceType"]))
+            if size is None or "AmlCompute" not in computes.SIZES[size][-1]:
+                text = f"The instance type {resources['instanceType']} is not available in {names.LOCATION}."
+                raise ServiceError(400, "InvalidInstanceType", text)
+        tier = (properties.get("queueSettings") or {}).get("jobTier")
+        if tier not in (None, "Null", "Spot", "Basic", "Standard", "Premium"):
+            raise ServiceError(400, "InvalidJobTier", f"There is no job tier {tier}.")
         trial = properties.get("trial") or properties
         for key, kind, label in (
             ("environmentId", "environments", "Environment"),
@@ -160,10 +180,12 @@ class Jobs:
             raise not_found("Compute", name)
         return name
 
-    def low_priority(self, compute: str | None) -> bool:
-        """Say whether the nodes of a cluster may be taken away."""
-        body = self.service.documents.get("compute", compute or "")
-        return body is not None and body["properties"]["properties"].get("vmPriority") == "LowPriority"
+    def low_priority(self, properties: Document) -> bool:
+        """Say whether the nodes of a job may be taken away."""
+        body = self.service.documents.get("compute", self.compute(properties) or "")
+        if body is None:
+            return (properties.get("queueSettings") or {}).get("jobTier") == "Spot"
+        return bool(body["properties"]["properties"].get("vmPriority") == "LowPriority")
 
     def _size(self, compute: str) -> int:
         body = self.service.documents.get("compute", compute)
@@ -187,7 +209,7 @@ class Jobs:
             while True:
                 if self.body(name).get("cancel"):
                     raise runner.Cancelled
-                held = self.service.faults.present("no-quota", compute or "serverless")
+                held = self.service.faults.present("no-quota", compute or "serverless") or self._unready(compute, count)
                 before = self._queue[: self._queue.index(name)]
                 first = not any(self._wants(other) == compute for other in before)
                 free = compute is None or self._size(compute) - self.nodes_in_use(compute) >= count
@@ -197,6 +219,14 @@ class Jobs:
                 await asyncio.sleep(0.1)
         finally:
             self._queue.remove(name)
+
+    def _unready(self, compute: str | None, count: int) -> bool:
+        """Say whether a cluster is not created yet, or its quota does not allow so many nodes where that binds."""
+        body = self.service.documents.get("compute", compute or "")
+        if body is None:
+            return False
+        binds = self.service.faults.present("quota-binds", str(compute))
+        return computes.state(body) != "Succeeded" or (binds and not computes.fits(self.service, str(compute), count))
 
     def take_nodes(self, name: str, compute: str | None, count: int) -> None:
         """Note the nodes of a job that was at work before the stand-in was stopped."""
@@ -268,10 +298,16 @@ class Jobs:
             for output, spec in (body["properties"].get("outputs") or {}).items()
         }
         outputs["default"] = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": default}
+        tags = {"tags": body["properties"].get("tags") or {}}
+        if body["status"] == "Queued":
+            tags["tags"] |= {"_aml_system_ComputeTargetStatus": self._target_status(body)}
+        asked = (body["properties"].get("computeId") or "").rsplit("/", 1)[-1]  # it may be deleted by now
+        target = "serverless" if asked in ("", "serverless") else "amlctrain"
+        kept = {"_azureml.ComputeTargetType": target, **(body["properties"].get("properties") or {})}
         properties = {
-            "tags": {},
-            "properties": {},
             **body["properties"],
+            **tags,
+            "properties": kept,
             "status": body["status"],
             "isArchived": bool(body.get("archived")),
             "outputs": outputs,
@@ -289,6 +325,15 @@ class Jobs:
             "properties": properties,
             "systemData": {**system_data(), "createdAt": body["created"]},
         }
+
+    def _target_status(self, body: Document) -> str:
+        """Return what a queued job says of its nodes."""
+        nodes = self.nodes_in_use((body["properties"].get("computeId") or "").rsplit("/", 1)[-1])
+        idle = ("preparing", "idle", "leaving", "preempted")
+        counts: Document = {f"{kind}NodeCount": 0 for kind in idle} | {"runningNodeCount": nodes}
+        wanted = runner.nodes(body["properties"])
+        status = {"AllocationState": "resizing", "PreparingNodeCount": 0, "RunningNodeCount": nodes}
+        return json.dumps(status | {"CurrentNodeCount": nodes, "RequestedNodeCount": wanted, "NodeStateCounts": counts})
 
     def log_files(self, name: str) -> dict[str, str]:
         """Return the logs of a job, each with a signed address."""

@@ -71,6 +71,9 @@ def fetch(service: Service, name: str, properties: Document) -> None:
         shutil.copytree(first, working_folder(service, name, node))
     for key, spec in (properties.get("inputs") or {}).items():
         if spec and spec.get("jobInputType") != "literal":
+            if not _may_read(service, properties):
+                text = "ScriptExecution.StreamAccess.Authentication: Authentication failed when trying to access the"
+                raise Unreadable(f"{text} stream. Make sure the identity of the compute or the job may read {key}.")
             _fetch_input(service, folder, key, spec)
     for output in properties.get("outputs") or {}:
         (folder / "outputs" / output).mkdir(parents=True)
@@ -81,6 +84,16 @@ def _blob_path(address: str) -> str:
     if not address.startswith(f"https://{names.BLOB}/"):
         raise Unreadable(f"{address} is not in the storage account of the workspace; a stand-in reads nothing else.")
     return address.removeprefix(f"https://{names.BLOB}/").split("?")[0]
+
+
+def _may_read(service: Service, properties: Document) -> bool:
+    """Say whether the nodes of a job may read the blobs: without keys they need somebody to be."""
+    if not service.faults.present("no-keys"):
+        return True
+    if (properties.get("identity") or {}).get("identityType") == "UserIdentity":
+        return True
+    compute = service.documents.get("compute", service.jobs.compute(properties) or "") or {}
+    return (compute.get("identity") or {}).get("type") not in (None, "None")
 
 
 def _fetch_input(service: Service, folder: Path, key: str, spec: Document) -> None:

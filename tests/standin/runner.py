@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.standin import build, names, rendering
 from tests.standin.errors import run_error
+from tests.standin.faults import Fault
 from tests.standin.state import Document, free_port, holder
 
 if TYPE_CHECKING:
@@ -34,6 +35,26 @@ except ValueError:
     traceback.print_exc()
 sys.exit({code})
 """
+ENDLESS = {
+    "lines": """import itertools, time
+for number in itertools.count():
+    print(f"line {number} of a log without an end " + "." * 60, flush=True)
+    time.sleep(0.002)
+""",
+    "line": """import time
+while True:
+    print("." * 4096, end="", flush=True)
+    time.sleep(0.02)
+""",
+}
+HOSTILE = {
+    "../outside.txt": b"not here",
+    "n" * 300: b"a name that no file system takes",
+    "twice": b"a file",
+    "twice/inner.txt": b"and a folder of the same name",
+}
+# How long the states before Running last at least, and how often one that is to be seen is looked at.
+MOMENT, LOOKS = 0.1, 2
 
 
 class Cancelled(Exception):  # noqa: N818 - it is an outcome
@@ -52,41 +73,110 @@ def output_uris(name: str, properties: Document) -> dict[str, str]:
 async def follow(service: Service, name: str) -> Ending:
     """Bring a command job to its end, from wherever it is."""
     body = service.jobs.body(name)
-    properties = body["properties"]
-    world = world_size(properties)
+    properties, world = body["properties"], world_size(body["properties"])
     compute = service.jobs.compute(properties)
-    if not body.get("launched"):
-        service.jobs.update(name, status="Queued")
-        await service.jobs.allocate(name, compute, nodes(properties))
-        _check_wanted(service, name)
-        service.jobs.update(name, status="Preparing")
-        failure = await _prepare(service, name, properties)
+    where = compute or "serverless"
+    if body.get("launched"):
+        service.jobs.take_nodes(name, compute, nodes(properties))
+    else:
+        failure = await _build(service, name, properties, where)
+        failure = failure or await _place(service, name, properties, compute)
         if failure is not None:
             return "Failed", failure
-        _check_wanted(service, name)
-        await service.in_thread(_launch, service, name, properties)
-    else:
-        service.jobs.take_nodes(name, compute, nodes(properties))
-    if service.jobs.body(name)["status"] == "Preparing":
-        service.jobs.update(name, status="Running", started=service.jobs.clock())
-    preempted = None
-    if service.jobs.low_priority(compute):
-        preempted = service.faults.take({"preempt"}, compute or "")
+    again = service.faults.take({"requeue"}, where)
+    while True:
+        if service.jobs.body(name)["status"] == "Queued":
+            service.jobs.update(name, status="Running", started=service.jobs.clock())
+        for kind, status in (("not-responding", "NotResponding"), ("paused", "Paused")):
+            if fault := service.faults.take({kind}, where):
+                await _show(service, name, status, fault)
+        preempted = None
+        if service.jobs.low_priority(properties):
+            preempted = service.faults.take({"preempt"}, where)
+        taken = await _attend(service, name, world, preempted or again)
+        if preempted and taken:
+            return "Failed", await _preempted(service, name, world)
+        if again is None or not service.jobs.wanted(name):
+            return await _finalize(service, name, properties, world)
+        again = None
+        await service.in_thread(_ship, service, name, world)
+        service.jobs.release(name)
+        service.jobs.update(name, launched=False)
+        failure = await _place(service, name, properties, compute)
+        if failure is not None:
+            return "Failed", failure
+
+
+async def _build(service: Service, name: str, properties: Document, where: str) -> Document | None:
+    """Build the environment of a job; return the error if that fails."""
+    service.jobs.update(name, status="Preparing")
+    if fault := service.faults.take({"slow-build"}, where):
+        await service.in_thread(build.publish, service, name, build.BEGUN)
+        await _hold(service, name, fault)
+    await asyncio.sleep(MOMENT)
+    python = await build.environment(service, name, properties)
+    _check_wanted(service, name)
+    if python is None:
+        text = f"Image build failed. For more details, check log file {build.LOG}."
+        return run_error("UserError", text)
+    service.jobs.update(name, python=str(python))
+    return None
+
+
+async def _place(service: Service, name: str, properties: Document, compute: str | None) -> Document | None:
+    """Wait for nodes, bring the files there and start the processes; return the error if that fails."""
+    service.jobs.update(name, status="Queued")
+    if fault := service.faults.take({"slow-nodes"}, compute or "serverless"):
+        await _hold(service, name, fault)
+    await asyncio.sleep(MOMENT)
+    await service.jobs.allocate(name, compute, nodes(properties))
+    try:
+        await service.in_thread(rendering.fetch, service, name, properties)
+    except rendering.Unreadable as error:
+        return run_error("UserError", str(error))
+    _check_wanted(service, name)
+    await service.in_thread(_launch, service, name, properties)
+    return None
+
+
+async def _attend(service: Service, name: str, world: int, fault: Fault | None) -> bool:
+    """Follow the processes of a job to their end; say whether a fault has ended them."""
     began = time.monotonic()
+    timed = fault is not None and (fault.kind == "preempt" or bool(fault.gate) or fault.seconds is not None)
     while not all(_exit(service, name, rank) for rank in range(world)):
         service.reap()
         await service.in_thread(_ship, service, name, world)
-        if service.jobs.body(name).get("cancel"):
+        taken = fault is not None and timed and fault.open(began)
+        failed = any((_exit(service, name, rank) or {"code": 0})["code"] for rank in range(world))
+        if taken or failed or not service.jobs.wanted(name):
             await _end(service, name, world)
-            break
-        if preempted and time.monotonic() - began >= preempted.seconds:
-            await _end(service, name, world)
-            return "Failed", await _preempted(service, name, world)
-        if any((_exit(service, name, rank) or {"code": 0})["code"] for rank in range(world)):
-            await _end(service, name, world)
-            break
-        await asyncio.sleep(0.25)
-    return await _finalize(service, name, properties, world)
+            return taken and service.jobs.wanted(name)
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def _hold(service: Service, name: str, fault: Fault) -> None:
+    """Stay as it is until a fault is over.
+
+    Raises
+    ------
+    Cancelled
+    """
+    began = time.monotonic()
+    while not fault.open(began):
+        _check_wanted(service, name)
+        await asyncio.sleep(0.05)
+
+
+async def _show(service: Service, name: str, status: str, fault: Fault) -> None:
+    """Show another state until a client has looked twice, or until the fault is over; then go on."""
+    service.jobs.update(name, status=status)
+    service.jobs.looks[name] = 0
+    began, timed = time.monotonic(), bool(fault.gate) or fault.seconds is not None
+    while service.jobs.wanted(name) and not (fault.open(began) if timed else service.jobs.looks[name] >= LOOKS):
+        await asyncio.sleep(0.05)
+    if service.jobs.wanted(name):
+        service.jobs.update(name, status="Running")
 
 
 def nodes(properties: Document) -> int:
@@ -107,26 +197,14 @@ def _check_wanted(service: Service, name: str) -> None:
         raise Cancelled
 
 
-async def _prepare(service: Service, name: str, properties: Document) -> Document | None:
-    """Build the environment and fetch the files; return the error if that fails."""
-    python = await build.environment(service, name, properties)
-    if python is None:
-        text = f"Image build failed. For more details, check log file {build.LOG}."
-        return run_error("UserError", text)
-    service.jobs.update(name, python=str(python))
-    try:
-        await service.in_thread(rendering.fetch, service, name, properties)
-    except rendering.Unreadable as error:
-        return run_error("UserError", str(error))
-    return None
-
-
 def _launch(service: Service, name: str, properties: Document) -> None:
     """Start the processes of a job, which do not depend on this one, and wait until each has its keeper."""
     folder, world = service.folder.job(name), world_size(properties)
-    fault = service.faults.take({"job-fails"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1])
+    where = (properties.get("computeId") or "serverless").rsplit("/", 1)[-1]
+    fault = service.faults.take({"job-fails", "endless-log"}, where)
     if fault:
-        (folder / "fails.py").write_text(FAILING.format(code=fault.code))
+        text = FAILING.format(code=fault.code) if fault.kind == "job-fails" else ENDLESS[fault.variant]
+        (folder / "instead.py").write_text(text)
     keepers: list[subprocess.Popen[bytes]] = []
     port, python = free_port(), Path(service.jobs.body(name)["python"])
     limit = rendering.seconds((properties.get("limits") or {}).get("timeout"))
@@ -150,7 +228,7 @@ def _launch(service: Service, name: str, properties: Document) -> None:
             }
         command = rendering.render(service, name, properties["command"], properties)
         if fault:
-            command = f'"{python}" "{folder / "fails.py"}"'
+            command = f'"{python}" "{folder / "instead.py"}"'
         keeper = [sys.executable, "-I", str(KEEPER), "--pipes", str(service.owner)]
         keeper += ["--lock", str(folder / f"keeper-{rank}.lock")]
         keeper += ["--log", str(folder / f"log-{rank}.txt"), "--exit-file", str(folder / f"exit-{rank}.json")]
@@ -236,6 +314,9 @@ async def _finalize(service: Service, name: str, properties: Document, world: in
         service.jobs.update(name, status="Finalizing")
     await service.in_thread(_ship, service, name, world)
     await service.in_thread(_save, service, name)
+    if service.faults.take({"hostile-artifacts"}, (properties.get("computeId") or "serverless").rsplit("/", 1)[-1]):
+        for path, data in HOSTILE.items():
+            await service.in_thread(service.storage.plant, names.artifact_prefix(name), path, data)
     endings: list[Any] = [_exit(service, name, rank) for rank in range(world)]
     if cancelled:
         return "Canceled", None

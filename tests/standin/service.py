@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.standin import assets, azurite, blobs, control, dataplane, identity, names, tracking, wire
+from tests.standin import azurite, blobs, identity, names, routes, wire
 from tests.standin.faults import Fault, Faults
 from tests.standin.identity import Tokens
 from tests.standin.jobs import Jobs
@@ -28,26 +30,27 @@ from tests.standin.storage import Storage
 from tests.standin.tracking import Tracking
 
 KEEPER = Path(__file__).with_name("keeper.py")
-PATIENCE = 120.0
+# A loaded machine may need long, and a server that has ended is noticed at once.
+PATIENCE = 1800.0
 
 
 @dataclass
 class Operations:
-    """Asynchronous operations of the control plane; each is done at the second look."""
+    """Asynchronous operations on clusters, by number: which cluster, and how often somebody has looked."""
 
-    _looks: dict[str, int] = field(default_factory=dict)
+    _clusters: dict[str, str] = field(default_factory=dict)
+    _looks: Counter[str] = field(default_factory=Counter)
 
-    def begin(self) -> str:
-        """Begin an operation and return the address at which it is looked at."""
-        number = f"op{time.time_ns()}"
-        provider = f"/subscriptions/{names.SUBSCRIPTION}/providers/{names.PROVIDER}"
-        where = f"{provider}/locations/{names.LOCATION}/operations"
-        return f"https://{names.MANAGEMENT}{where}/{number}?api-version=2023-08-01-preview"
+    def begin(self, cluster: str) -> str:
+        """Begin an operation and return its number."""
+        number = str(uuid.uuid4())
+        self._clusters[number] = cluster
+        return number
 
-    def look(self, number: str) -> bool:
-        """Say whether an operation is done."""
-        self._looks[number] = self._looks.get(number, 0) + 1
-        return self._looks[number] > 1
+    def look(self, number: str) -> tuple[int, str]:
+        """Return how often an operation has been looked at, this time included, and its cluster."""
+        self._looks[number] += 1
+        return self._looks[number], self._clusters.get(number, "")
 
 
 @dataclass
@@ -68,19 +71,17 @@ class Service:
     storage: Storage
     tracking: Tracking
     tokens: Tokens
+    faults: Faults
     owner: int
     alive: int
     proxy_port: int
     build_env: bool
     lifetime: float
     leaving: bool = False
-    faults: Faults = field(default_factory=Faults)
     operations: Operations = field(default_factory=Operations)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     job_children: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    router: wire.Router = field(
-        default_factory=lambda: wire.Router([*control.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES])
-    )
+    router: wire.Router = field(default_factory=lambda: wire.Router(routes.ALL))
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self)
@@ -157,7 +158,7 @@ async def give_token(request: web.Request) -> web.Response:
         return web.json_response({"error": "invalid_request", "error_description": "Identity not found"}, status=400)
     short = service.faults.take({"short-token"}, "identity")
     resource = request.query.get("resource", "")
-    token, expires = service.tokens.issue(resource, short.seconds if short else identity.LIFE)
+    token, expires = service.tokens.issue(resource, (short.seconds or 0.0) if short else identity.LIFE)
     return web.json_response(
         {"access_token": token, "expires_on": str(expires), "resource": resource, "token_type": "Bearer"}
     )
@@ -180,6 +181,15 @@ async def change_faults(request: web.Request) -> web.Response:
     return web.json_response({"faults": service.faults.list()})
 
 
+async def change_quota(request: web.Request) -> web.Response:
+    """Change limits of the quota, until the faults are dropped."""
+    service: Service = request.app[SERVICE]
+    if request.headers.get("X-IDENTITY-HEADER") != identity.header(service.folder):
+        return web.json_response({"error": "unauthorized_client"}, status=401)
+    service.faults.quota.update(await request.json())
+    return web.json_response(service.faults.quota)
+
+
 async def reachable(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server answers.
 
@@ -198,7 +208,7 @@ async def reachable(url: str, process: subprocess.Popen[bytes], log: Path) -> No
             except aiohttp.ClientError:
                 if process.poll() is not None or time.monotonic() > until:
                     text = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-                    raise RuntimeError(f"{url} does not answer:\n{text}") from None
+                    raise RuntimeError(f"{url} does not answer; {log.name} says:\n{text}") from None
                 await asyncio.sleep(0.05)
 
 
@@ -211,25 +221,9 @@ async def start_servers(service: Service) -> None:
     store += ["--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     accounts = {"AZURITE_ACCOUNTS": f"{names.ACCOUNT}:{service.storage.account_key}"}
     blob_process = service.start("azurite", store, environ | accounts)
-    server = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(service.tracking.port),
-    ]
-    server += [
-        "--backend-store-uri",
-        f"sqlite:///{root / 'mlflow.db'}",
-        "--workers",
-        "1",
-        "--no-serve-artifacts",
-    ]
-    server += ["--default-artifact-root", f"{names.TRACKING_URI}/experiments"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = [sys.executable, "-m", "tests.standin.mlflow_server", "--port", str(service.tracking.port)]
+    server += ["--store", str(root / "mlflow.db"), "--template", str(azurite.cache())]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(KEEPER.parents[2])}
     mlflow_process = service.start("mlflow", server, environ | quiet)
     await asyncio.gather(
         reachable(f"http://127.0.0.1:{service.storage.port}/", blob_process, root / "azurite.log"),
@@ -260,12 +254,14 @@ async def serve(options: argparse.Namespace) -> None:
     folder.keep_ports(ports)
     documents = Documents(folder.root / "state.db")
     alive, held = os.pipe()
+    faults = Faults()
     service = Service(
         folder,
         documents,
         Storage(ports["azurite"], folder.secret("account")),
-        Tracking(ports["mlflow"], documents, options.aliases),
+        Tracking(ports["mlflow"], documents, options.aliases, faults),
         Tokens(folder.secret("token")),
+        faults,
         options.owner,
         alive,
         ports["proxy"],
@@ -336,6 +332,7 @@ async def _plain(service: Service, sock: Any) -> web.AppRunner:
     app.router.add_get("/msi/token", give_token)
     for method in ("GET", "POST", "DELETE"):
         app.router.add_route(method, "/standin/faults", change_faults)
+    app.router.add_post("/standin/quota", change_quota)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, sock).start()

@@ -16,10 +16,11 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import web
 
-from tests.standin import names
+from tests.standin import limits, names
 from tests.standin.errors import ServiceError
+from tests.standin.faults import Faults
 from tests.standin.state import Document, Documents
-from tests.standin.wire import Call, Route
+from tests.standin.wire import ACCOUNT, ASSUMED, DESCRIBED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
@@ -42,6 +43,22 @@ ENDPOINTS = {
         "delete-tag",
     },
 }  # fmt: skip
+# Where it is known from that a workspace answers a group of routes, or how it refuses it.
+EVIDENCE = {
+    "experiments/*": ("GET POST", ACCOUNT),
+    "runs/*, metrics/*": ("GET POST", ACCOUNT),
+    "runs/create": ("POST", f"{ACCOUNT}; two tags are dropped: azure-sdk-for-python#45207"),
+    "runs/log-inputs": ("POST", ASSUMED),
+    "registered-models/*": ("GET POST", DESCRIBED),
+    "registered-models/delete": ("DELETE", f"{DESCRIBED}: a model cannot be deleted, its versions can"),
+    "registered-models/alias": ("GET POST DELETE", ASSUMED),
+    "model-versions/*": ("GET POST PATCH DELETE", DESCRIBED),
+    "logged-models*": ("any", f"{ACCOUNT}, azure-sdk-for-python#44896: 404, empty"),
+    "traces*": ("any", "azure-sdk-for-python#40261: 403, empty"),
+    "anything else, and other versions": ("any", f"{ASSUMED}: 404, empty"),
+    "errors": ("any", "mlflow#8008: `error_code` and `Error.Message`, no `message`"),
+}
+_DROPPED = ("mlflow.source.name", "mlflow.source.type")
 STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 _ID = re.compile(r"\b[0-9a-f]{32}\b")
 
@@ -58,11 +75,14 @@ class Tracking:
         Where the names of runs are kept.
     aliases : bool
         Whether the registry has aliases. Nobody has documented that the service's has.
+    faults : Faults
     """
 
     port: int
     documents: Documents
     aliases: bool
+    faults: Faults
+    _known: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
     _ids: dict[str, str] = field(default_factory=dict)
 
@@ -188,29 +208,68 @@ class Tracking:
 
     async def forward(self, call: Call, endpoint: str) -> web.Response:
         """Pass a client's request on and its answer back."""
-        query = [(key, self.inward(value, key)) for key, value in _pairs(call.query)]
+        sent = json.loads(call.body) if call.body.strip() else None
+        query = dict(call.query)
+        if isinstance(sent, dict):
+            await self._check(endpoint, sent)
+        if endpoint.endswith("/search") and (fault := self.faults.take({"small-pages"}, f"{call.method} {call.path}")):
+            (query if call.method == "GET" else sent)["max_results"] = str(fault.code)  # type: ignore[index]
+        pairs = [(key, self.inward(value, key)) for key, value in query.items()]
         url = f"http://127.0.0.1:{self.port}/api/2.0/mlflow/{endpoint}"
-        body = json.dumps(self.inward(json.loads(call.body))) if call.body.strip() else None
+        body = json.dumps(self.inward(sent)) if sent is not None else None
         headers = {"Content-Type": "application/json"}
-        address = f"{url}?{urlencode(query)}" if query else url
+        address = f"{url}?{urlencode(pairs)}" if pairs else url
         async with self._session.request(call.method, address, data=body, headers=headers) as response:
             text = self.outward(await response.text())
-            if text.startswith("{"):
-                text = json.dumps(_artifacts(json.loads(text)))
+            answer = json.loads(text) if text.startswith("{") else None
+            if response.status >= 400 and answer is not None:
+                code = str(answer.get("error_code", "INTERNAL_ERROR"))
+                if code == "RESOURCE_ALREADY_EXISTS" and self.faults.present("already-exists"):
+                    code = "ALREADY_EXISTS"
+                raise ServiceError(response.status, code, str(answer.get("message", "")), "mlflow")
+            if answer is not None:
+                text = json.dumps(_artifacts(answer, not self.faults.present("version-without-run-id")))
             return web.Response(text=text, status=response.status, content_type="application/json")
 
+    async def _check(self, endpoint: str, body: Document) -> None:
+        """Refuse what the service refuses, and drop what it drops.
 
-def _pairs(query: Any) -> list[tuple[str, str]]:
-    return list(query.items())
+        Raises
+        ------
+        ServiceError
+        """
+        if endpoint == "experiments/create":
+            limits.check_experiment(str(body.get("name")))
+        if endpoint == "runs/create":
+            body["tags"] = [tag for tag in body.get("tags") or [] if tag["key"] not in _DROPPED]
+        if endpoint == "registered-models/delete":
+            text = "Deleting a registered model is not supported; delete its versions."
+            raise ServiceError(400, "BAD_REQUEST", text, "mlflow")
+        if endpoint == "model-versions/create" and body.get("tags") and self.faults.present("version-tags-400"):
+            raise ServiceError(400, "INVALID_PARAMETER_VALUE", "The request is invalid.", "mlflow")
+        name = str(body.get("run_id") or body.get("run_uuid") or "")
+        if endpoint in ("runs/log-batch", "runs/log-parameter", "runs/set-tag", "runs/log-metric"):
+            if name not in self._known:
+                found = await self.call("GET", "runs/get", run_id=self._ids.get(name, name))
+                data = found["run"]["data"]
+                self._known[name] = {
+                    kind: {row["key"] for row in data.get(kind, [])} for kind in ("params", "tags", "metrics")
+                }
+            limits.check_run(endpoint, body, self._known[name])
 
 
-def _artifacts(value: Any) -> Any:
-    """Say where the artifacts of runs are: an address that azureml-mlflow takes apart."""
+def _artifacts(value: Any, lineage: bool) -> Any:
+    """Say where the artifacts of runs are: an address that azureml-mlflow takes apart.
+
+    Without lineage, versions of models do not say which run they are from.
+    """
     if isinstance(value, list):
-        return [_artifacts(item) for item in value]
+        return [_artifacts(item, lineage) for item in value]
     if not isinstance(value, dict):
         return value
-    value = {key: _artifacts(item) for key, item in value.items()}
+    value = {key: _artifacts(item, lineage) for key, item in value.items()}
+    if not lineage and "version" in value and "source" in value:
+        value.pop("run_id", None)
     if "artifact_uri" in value and "run_id" in value and "experiment_id" in value:
         runs = f"{names.TRACKING_URI}/experiments/{value['experiment_id']}/runs"
         value["artifact_uri"] = f"{runs}/{value['run_id']}/artifacts"
@@ -222,9 +281,17 @@ def _artifacts(value: Any) -> Any:
 async def mlflow(service: Service, call: Call) -> web.Response:
     """Answer a call of MLflow's REST interface.
 
-    The service knows version 2.0 without logged models; for anything else it answers 404 with an empty body.
+    The service knows version 2.0 without logged models and traces; to traces it answers 403, to anything else 404,
+    with an empty body.
     """
     api = call.params["api"]
+    if fault := service.faults.take({"mlflow-403"}, f"{call.method} {call.path}"):
+        if fault.code in (403, 404, 405, 501):
+            return web.Response(status=fault.code)
+        code = "BAD_REQUEST" if fault.code == 400 else "INTERNAL_ERROR"
+        raise ServiceError(int(fault.code or 403), code, "The request is invalid.", "mlflow")
+    if re.match(r"api/\d\.0/mlflow/traces\b", api):
+        return web.Response(status=403)
     if api.startswith("api/2.0/preview/mlflow/runs/"):
         return await _batch(service, call, api.rsplit("/", 1)[-1])
     group, _, name = api.removeprefix("api/2.0/mlflow/").partition("/")
@@ -248,4 +315,4 @@ async def _batch(service: Service, call: Call, name: str) -> web.Response:
     return web.Response(status=404)
 
 
-ROUTES = [Route("GET POST PATCH PUT DELETE", "/mlflow/v2.0{S}/{api*}", "", mlflow, "mlflow")]
+ROUTES = [Route("GET POST PATCH PUT DELETE", "/mlflow/v2.0{S}/{api*}", "", mlflow, "mlflow", "as below")]

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 SCOPE = "/subscriptions/{sub}/resourceGroups/{rg}/providers/Microsoft.MachineLearningServices/workspaces/{ws}"
 
+# Where it is known from how the real service answers.
+RECORDED = "recorded 2022-08 to 2023-08"
+DESCRIBED = "described"
+ACCOUNT = "account of a real job, 2026"
+ASSUMED = "assumed"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -72,6 +78,8 @@ class Route:
     handler : Handler
     plane : str
         `control`, `data`, `mlflow`, or `open` for a route that asks for no token.
+    evidence : str
+        Where the real answer is known from: one of `RECORDED`, `DESCRIBED`, `ACCOUNT`, `ASSUMED`, and a source.
     """
 
     methods: str
@@ -79,6 +87,7 @@ class Route:
     versions: str
     handler: Handler
     plane: str = "control"
+    evidence: str = ASSUMED
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -179,7 +188,7 @@ async def _misbehave(fault: Fault, method: str, path: str, plane: str) -> None:
     if fault.kind == "html502":
         raise HtmlError(502, "BadGateway", NGINX_502)
     if fault.kind == "slow":
-        await asyncio.sleep(fault.seconds)
+        await fault.wait()
 
 
 class HtmlError(ServiceError):

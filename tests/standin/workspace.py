@@ -21,7 +21,7 @@ from tests.standin.faults import Fault
 from tests.standin.state import Folder, holder
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 600.0
+PATIENCE = 3600.0  # it is noticed at once if it ends; a loaded machine may need long
 # What would lead a client elsewhere, or give it another identity.
 _FOREIGN = ("AZURE", "MLFLOW_", "ARM_", "IDENTITY_", "MSI_", "REQUESTS_CA", "CURL_CA", "SSL_CERT")
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -130,10 +130,23 @@ class StandIn:
         until = time.monotonic() + PATIENCE
         while not self.folder.ready.exists():
             if self._process.poll() is not None or time.monotonic() > until:
+                said = self._said()  # before close(), which removes a temporary folder
                 self.close()
-                raise RuntimeError(f"the stand-in does not start:\n{log.read_text(errors='replace')[-4000:]}")
+                raise RuntimeError(f"the stand-in does not start:\n{said}")
             time.sleep(0.02)
         return self
+
+    def _said(self) -> str:
+        """Return the ends of the logs of the service and its servers."""
+        logs = [self.folder.root / f"{name}.log" for name in ("service", "azurite", "mlflow")]
+        return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-4000:]}" for log in logs if log.exists())
+
+    @classmethod
+    def attach(cls, state: str | os.PathLike[str]) -> Self:
+        """Return the stand-in that another process serves in a folder; it is not ended with this object."""
+        workspace = cls.__new__(cls)
+        workspace.folder = Folder(Path(state).resolve())
+        return workspace
 
     def stop(self) -> None:
         """Stop serving, as if the region had gone dark: jobs go on; `start` serves at the same address."""
@@ -261,9 +274,25 @@ class StandIn:
         """The faults in force."""
         return [Fault(**fault) for fault in self._faults("GET")["faults"]]
 
+    def quota(self, *, regional: int | None = None, low_priority: int | None = None, **families: int) -> None:
+        """Change the quota until the faults are cleared: `quota(regional=10, standardDDSv4Family=8)`."""
+        given = {"regional": regional, "low_priority": low_priority, **families}
+        limits = {name: limit for name, limit in given.items() if limit is not None}
+        self._control("POST", "quota", json.dumps(limits).encode())
+
+    def plant(self, job: str, path: str, data: bytes = b"x") -> None:
+        """Put an artifact of any name into a job, also one that must not be written as it is called."""
+        from tests.standin.storage import Storage
+
+        store = Storage(self.folder.ports()["azurite"], self.folder.secret("account"))
+        store.plant(names.artifact_prefix(job), path, data)
+
     def _faults(self, method: str, body: bytes | None = None) -> Any:
+        return self._control(method, "faults", body)
+
+    def _control(self, method: str, what: str, body: bytes | None = None) -> Any:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self._serving['plain']}/standin/faults",
+            f"http://127.0.0.1:{self._serving['plain']}/standin/{what}",
             data=body,
             method=method,
             headers={"X-IDENTITY-HEADER": identity.header(self.folder)},

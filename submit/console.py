@@ -1,7 +1,6 @@
-"""What is shown: rich on a terminal, plain lines in a pipe."""
+"""What is shown: rich on a terminal, plain lines in a pipe; and what is asked there."""
 
 import os
-import re
 import select
 import sys
 import threading
@@ -10,25 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trainer.secrets import redact
+
 if TYPE_CHECKING:
     import rich.console
     import rich.progress
 
 # In a pipe, how long nothing may be said before the status is said again.
-HEARTBEAT_SECONDS = 30.0
-
-# Signatures of blobs, bearer tokens and account keys may be part of what a server or a library says.
-_SECRETS = re.compile(
-    r"(?P<name>\b(?:sig|access_token|client_secret|AccountKey|SharedAccessSignature)=)[^\s&;'\"]+"
-    r"|eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"
-    r"|(?P<bearer>Bearer )\S+",
-    re.IGNORECASE,
-)
+HEARTBEAT_SECONDS = 60.0
 
 
-def redact(text: str) -> str:
-    """Leave out of a text what opens a door."""
-    return _SECRETS.sub(lambda found: f"{found['name'] or found['bearer'] or ''}***", text)
+def command(*words: str) -> str:
+    """Return a command of submit/remote.py as it runs in the shell that started this one (`uv run` sets UV)."""
+    return " ".join((*(("uv", "run") if os.environ.get("UV") else ()), "python", "submit/remote.py", *words))
 
 
 def clock(seconds: float) -> str:
@@ -40,18 +33,22 @@ def clock(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Write a number of bytes for people."""
-    if count < 1000:
-        return f"{count} bytes"
-    power = min((len(str(count)) - 1) // 3, 4)
-    return f"{count / 1000**power:.1f} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
+    from rich.filesize import decimal
+
+    return decimal(count)
+
+
+def dollars(amount: float) -> str:
+    """Write an amount of money; less than a cent is not nothing."""
+    return f"{amount:.2f} USD" if amount >= 0.01 else f"{amount:.4f} USD"
 
 
 def can_ask() -> bool:
-    """Whether somebody may type an answer: standard input is open, and a terminal."""
+    """Return whether somebody may type an answer: standard input is open, and a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def typed(question: str) -> str:
+def prompt(question: str) -> str:
     """Ask on the terminal, and return the line that is typed.
 
     Unlike `input`, which keeps an interruption between its prompt and its read waiting until Enter is pressed.
@@ -90,7 +87,7 @@ class Screen:
             self._console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Write a line; `style` is rich's, and nothing in a pipe."""
+        """Write a line, without secrets; `style` is rich's, and nothing in a pipe."""
         self._spoken = time.monotonic()
         text = redact(text)
         if self._console is not None:
@@ -98,11 +95,26 @@ class Screen:
         else:
             print(text + "\n", end="", flush=True)  # in one piece: another thread may write, too
 
-    def table(self, rows: Sequence[tuple[str, str]]) -> None:
+    def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Write names and values, one pair a line."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             self.say(f"{name:<{width}}  {value}")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write rows in columns, as wide as they are: a table that is cut cannot be copied from."""
+        from io import StringIO
+
+        from rich.console import Console
+        from rich.table import Table
+
+        grid = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            grid.add_row(*row)
+        drawn = StringIO()
+        Console(file=drawn, width=10_000, no_color=True, markup=False, emoji=False, highlight=False).print(grid)
+        for line in drawn.getvalue().splitlines():
+            self.say(line.rstrip())
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
@@ -111,10 +123,10 @@ class Screen:
         if self._console is not None:
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
             progress = Progress(*columns, console=self._console, transient=True)
             with progress:
-                self._progress = progress, progress.add_task(text, total=None)
+                self._progress = progress, progress.add_task(redact(text), total=None)
                 try:
                     yield
                 finally:
@@ -136,7 +148,7 @@ class Screen:
         self._status = text
         if self._progress is not None:
             progress, task = self._progress
-            progress.update(task, description=text)
+            progress.update(task, description=redact(text))
         elif changed:
             self.say(f"{text} ({clock(time.monotonic() - self._began)})")
 

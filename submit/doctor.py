@@ -1,0 +1,127 @@
+"""Is all well for a submission? What is missing is named with the way to get it."""
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from submit import compute, outputs, sizes
+from submit.console import Screen, can_ask, dollars
+from submit.project import Project, has_environment, read_environment
+from submit.workspace import Workspace, connect, find_address
+from trainer.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+# What both sides of a submission depend on; together with the versions that pyproject.toml gives them.
+PACKAGES = (
+    *("azure-ai-ml", "azure-identity", "azureml-mlflow", "mlflow"),
+    *("scikit-learn", "skops", "pandas", "marshmallow"),
+)
+# How many of the sizes that fit the quota are listed.
+FITTING = 5
+
+
+def examine(screen: Screen, asked: compute.Asked) -> bool:
+    """Check what a submission needs, one line each, with a remedy, and return whether all is well."""
+    well = True
+
+    def check(name: str, ask: Callable[[], str]) -> bool:
+        nonlocal well
+        try:
+            screen.say(f"ok    {name:<12} {ask()}")
+            return True
+        except UserError as error:
+            well = False
+            screen.say(f"NOT   {name:<12} {error.cause}", "red")
+            screen.say(f"      {'fix':<12} {error.remedy}")
+            return False
+
+    check("python", _python)
+    check("packages", _packages)
+    try:
+        address = find_address(Path.cwd())
+        screen.say(
+            f"ok    {'config':<12} {address.workspace_name} in {address.resource_group}, named by {address.source}"
+        )
+        workspace = connect(address, screen, interactive=screen.terminal and can_ask())
+    except UserError as error:
+        screen.say(f"NOT   {'workspace':<12} {error.cause}", "red")
+        screen.say(f"      {'fix':<12} {error.remedy}")
+        return False
+    how = "by identity" if workspace.by_identity else "with keys"
+    screen.say(f"ok    {'workspace':<12} signed in; {workspace.name} is in {workspace.location}, its datastores {how}")
+    check("storage", lambda: _storage(workspace))
+    known, limits = sizes.sizes(workspace), sizes.usages(workspace)
+    check(
+        "serverless" if asked.serverless else "cluster", lambda: _compute(compute.plan(workspace, asked, known, limits))
+    )
+    if known and limits:
+        _list_fitting(screen, sizes.fitting(known, limits, asked.tier, asked.nodes), asked.tier)
+    check("environment", lambda: _environment(workspace))
+    return well
+
+
+def _storage(workspace: Workspace) -> str:
+    """Ask the workspace's own store for one blob: that takes a role which no role on the workspace brings."""
+    from azure.storage.blob import ContainerClient
+
+    with outputs.open_store(workspace, "workspaceblobstore", ContainerClient, retry_total=1) as container:
+        workspace.call("list the workspace's blobs", lambda: next(iter(container.list_blobs(results_per_page=1)), None))
+        return f"{container.account_name} lets you in"
+
+
+def _compute(target: compute.Target) -> str:
+    if target.remarks:
+        raise UserError(
+            f"{target.text}; {target.remarks[0]}",
+            "give --size, --low-priority, --cluster or --serverless, or ask for quota under Quotas in the portal",
+        )
+    price = "" if target.price is None else f"; {dollars(target.price)} an hour and node"
+    return "; ".join((f"{target.text}{price}", f"quota {target.quota.text or 'unknown'}", *target.hints))
+
+
+def _list_fitting(screen: Screen, fits: list[tuple[sizes.Size, float | None]], tier: str) -> None:
+    head = f"      {'sizes':<12} "
+    screen.say(f"{head}that the quota allows, {tier}, cheapest first:" if fits else f"{head}the quota allows none")
+    for one, price in fits[:FITTING]:
+        cost = "" if price is None else f", {dollars(price)} an hour"
+        screen.say(f"{' ' * len(head)}{one.name}: {one.cores} cores, {one.memory_gb:g} GB{cost}")
+
+
+def _environment(workspace: Workspace) -> str:
+    wanted = read_environment(Project())
+    known = has_environment(workspace, wanted)
+    return f"{wanted.name}:{wanted.version}{'' if known else ', to be created by the first submission'}"
+
+
+def _python() -> str:
+    wanted = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
+    actual = ".".join(map(str, sys.version_info[:2]))
+    if actual != wanted:
+        raise UserError(f"Python {actual}, where the project has {wanted}", f"uv sync --python {wanted}")
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    """Hold what is installed against pyproject.toml: these versions were found to work together."""
+    from packaging.requirements import Requirement
+
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = [*document["project"]["dependencies"], *document["dependency-groups"]["submit"]]
+    wrong, shown = [], []
+    for requirement in map(Requirement, lines):
+        if requirement.name not in PACKAGES:
+            continue
+        try:
+            actual = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is not installed")
+            continue
+        shown.append(f"{requirement.name} {re.sub(r'[.]post[0-9]+$', '', actual)}")
+        if not requirement.specifier.contains(actual, prereleases=True):
+            wrong.append(f"{requirement.name} is {actual}, not {requirement.specifier}")
+    if wrong:
+        raise UserError("; ".join(wrong), "uv sync")
+    return ", ".join(shown)

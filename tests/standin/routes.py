@@ -1,0 +1,31 @@
+"""Every route that the stand-in answers, and where its answer is known from: `python -m tests.standin.routes`."""
+
+from __future__ import annotations
+
+from tests.standin import assets, computes, control, dataplane, tracking
+from tests.standin.wire import Route
+
+ALL: list[Route] = [*control.ROUTES, *computes.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES]
+
+
+def table() -> str:
+    """Return the table of routes for README.md."""
+    lines = ["| plane | route | api-version | evidence |", "|---|---|---|---|"]
+    lines += [
+        f"| {route.plane} | `{route.methods.replace(' ', ' or ')} {_short(route.template)}` | "
+        f"{route.versions.replace(' ', ', ') or '-'} | {route.evidence} |"
+        for route in ALL
+    ]
+    lines += [
+        f"| mlflow | `{methods} api/2.0/mlflow/{name}` | - | {evidence} |"
+        for name, (methods, evidence) in tracking.EVIDENCE.items()
+    ]
+    return "\n".join(lines)
+
+
+def _short(template: str) -> str:
+    return template.replace("Microsoft.MachineLearningServices", "M")
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,164 @@
+"""Versions and the champion among them, whatever a registry refuses or somebody deletes."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
+
+from trainer import registry, tracking
+from trainer.errors import UserError
+
+
+def run_in(client: mlflow.MlflowClient, status: str = "RUNNING") -> tracking.Run:
+    info = client.create_run("0").info
+    if status != "RUNNING":
+        client.set_terminated(info.run_id, status)
+    return tracking.Run(info.run_id, "0", info.artifact_uri, {}, client)
+
+
+def add(client: mlflow.MlflowClient, name: str, run: tracking.Run | None = None, **tags: str) -> str:
+    if not client.search_registered_models(f"name='{name}'"):
+        client.create_registered_model(name)
+    run = run or run_in(client, "FINISHED")
+    return str(client.create_model_version(name, f"{run.artifact_uri}/models", run.id, tags=tags).version)
+
+
+def numbers(client: mlflow.MlflowClient, name: str) -> list[str]:
+    return [str(version.version) for version in registry.versions(client, name)]
+
+
+def test_a_version_is_registered_whole_or_not_at_all(store: mlflow.MlflowClient) -> None:
+    run = run_in(store)
+    with registry.registered(run, "m", f"{run.artifact_uri}/models", {"rmse": "1"}, None) as version:
+        assert store.get_model_version("m", version).tags == {"rmse": "1", registry.VERDICT: registry.PENDING}
+    assert store.get_model_version("m", "1").run_id == run.id
+    with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "m", "file:///x", {}, None):
+        raise ZeroDivisionError
+    assert numbers(store, "m") == ["1"]
+    with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "new", "file:///x", {}, None):
+        raise ZeroDivisionError
+    assert not store.search_registered_models("name='new'")
+
+
+def test_a_clean_up_that_fails_does_not_hide_what_failed(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("the entire model container cannot be deleted", PERMISSION_DENIED)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "delete_registered_model", refuse)
+    with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "kept", "file:///x", {}, None):
+        raise ZeroDivisionError
+    assert numbers(store, "kept") == []
+
+
+def test_tags_are_set_one_by_one_where_a_creation_with_tags_is_refused(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = mlflow.MlflowClient.create_model_version
+
+    def refuse(self: Any, *given: Any, tags: Any = None, **more: Any) -> Any:
+        if tags:
+            raise mlflow.MlflowException("The request is invalid", INVALID_PARAMETER_VALUE)
+        return create(self, *given, **more)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_model_version", refuse)
+    with registry.registered(run_in(store), "m", "file:///x", {"rmse": "1"}, None) as version:
+        assert store.get_model_version("m", version).tags == {"rmse": "1", registry.VERDICT: registry.PENDING}
+
+
+def test_an_alias_on_a_version_that_is_gone_is_no_champion(store: mlflow.MlflowClient) -> None:
+    for _ in range(2):
+        add(store, "m")
+    registry.promote(store, "m", "2", "none")
+    assert registry.find_champion(store, "m").number == "2"
+    store.delete_model_version("m", "2")  # as the UI does it: the alias stays
+    found = registry.find_champion(store, "m")
+    assert (found.version, found.number) == (None, "none")
+    assert found.remark == "version 2, the champion, has been deleted"
+    with pytest.raises(UserError) as caught, registry.fetched("models:/m@champion"):
+        pass
+    assert "m has no champion: version 2, the champion, has been deleted" in caught.value.cause
+    assert "champion.py --model-name m --version 1" in caught.value.remedy
+
+
+@pytest.mark.parametrize("refusal", [RESOURCE_DOES_NOT_EXIST, PERMISSION_DENIED, INVALID_PARAMETER_VALUE])
+def test_a_registry_without_aliases_has_a_tag(
+    refusal: int, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("", refusal)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", refuse)
+    for number in ("1", "2"):
+        add(store, "m")
+        registry.promote(store, "m", number, "none")
+        assert registry.find_champion(store, "m").number == number
+    tagged = [version.tags.get(registry.CHAMPION) for version in registry.versions(store, "m")]
+    assert tagged == [None, "true"]
+
+
+def test_a_server_that_fails_is_not_taken_for_one_without_aliases(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("the database is away")
+
+    add(store, "m")
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
+    with pytest.raises(UserError, match="the database is away"):
+        registry.promote(store, "m", "1", "none")
+    assert registry.CHAMPION not in store.get_model_version("m", "1").tags
+
+
+def test_what_killed_runs_have_left_half_made_is_taken_back(
+    store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(store, "m", verdict="by hand, from somewhere")  # no verdict of ours: another tool's
+    add(store, "m", run_in(store, "FAILED"), rmse="another tool's, of a failed run")
+    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: registry.PENDING})
+    add(store, "m", run_in(store), **{registry.VERDICT: registry.PENDING})  # goes on
+    add(store, "m", **{registry.VERDICT: "a tie"})
+    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "version 6 is better"})
+    assert registry.close_abandoned(run_in(store), "m") == ["3", "6"]
+    assert numbers(store, "m") == ["1", "2", "4", "5"]
+    assert "closed      version 3 of m" in capsys.readouterr().out
+    assert registry.close_abandoned(run_in(store), "no such model") == []
+
+
+def test_a_champion_is_never_taken_back(store: mlflow.MlflowClient) -> None:
+    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "promoted by hand"})
+    registry.promote(store, "m", "1", "none")
+    assert registry.close_abandoned(run_in(store), "m") == []
+
+
+def test_all_versions_are_listed_however_many_pages(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        add(store, "m")
+    monkeypatch.setattr(registry, "PAGE", 2)
+    assert numbers(store, "m") == ["1", "2", "3", "4", "5"]
+
+
+def test_a_rival_took_the_same_place_meanwhile(store: mlflow.MlflowClient) -> None:
+    for _ in range(4):
+        add(store, "m")
+    registry.promote(store, "m", "1", "none")
+    before = registry.reigned(store, "m")
+    assert before == {"1"}
+    registry.promote(store, "m", "2", "1")
+    registry.promote(store, "m", "3", "1")
+    for version, other in {"3": "2", "2": "3"}.items():
+        rival = registry.rival(store, "m", version, before)
+        assert rival is not None
+        assert str(rival.version) == other
+        assert registry.rival(store, "m", version, before | {other}) is None
+
+
+def test_a_model_that_is_nowhere(store: mlflow.MlflowClient, tmp_path: Path) -> None:
+    for uri, told in {str(tmp_path): "is not the folder of an MLflow model", "models:/nobody/1": "nobody"}.items():
+        with pytest.raises(UserError, match=told), registry.fetched(uri):
+            pass

@@ -1,0 +1,88 @@
+"""Dates and times as people write them."""
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_ZONE = r"(?P<zone>Z| ?[-+]\d{2}:?\d{2}| ?UTC| ?GMT)?"
+_CLOCK = r"(?:(?:[T ]|, )(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?)"
+_MOMENT = rf"^(?P<day>[0-9A-Za-z][0-9A-Za-z ,./-]*?[0-9A-Za-z]){_CLOCK}{_ZONE})?$"
+_MONTH = r"(?:[A-Za-z]{3,9})"
+# The spelling of a day, the formats that it may have, how that is told; day first and month first are both tried.
+_SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"^\d{4}-\d{1,2}-\d{1,2}$", ("%Y-%m-%d",)),
+    (r"^\d{4}/\d{1,2}/\d{1,2}$", ("%Y/%m/%d",)),
+    (r"^\d{4}\.\d{1,2}\.\d{1,2}$", ("%Y.%m.%d",)),
+    (r"^(?:1[5-9]|20|21)\d{2}-(?:0[1-9]|1[0-2])$", ("%Y-%m",)),
+    (r"^\d{1,2}\.\d{1,2}\.\d{4}$", ("%d.%m.%Y", "%m.%d.%Y")),
+    (r"^\d{1,2}/\d{1,2}/\d{4}$", ("%m/%d/%Y", "%d/%m/%Y")),
+    (r"^\d{1,2}-\d{1,2}-\d{4}$", ("%d-%m-%Y", "%m-%d-%Y")),
+    (r"^\d{1,2}/\d{1,2}/\d{2}$", ("%m/%d/%y", "%d/%m/%y")),
+    (r"^\d{1,2}\.\d{1,2}\.\d{2}$", ("%d.%m.%y",)),
+    (rf"^\d{{1,2}} {_MONTH} \d{{4}}$", ("%d %b %Y", "%d %B %Y")),
+    (rf"^\d{{1,2}}-{_MONTH}-\d{{4}}$", ("%d-%b-%Y", "%d-%B-%Y")),
+    (rf"^\d{{1,2}}-{_MONTH}-\d{{2}}$", ("%d-%b-%y",)),
+    (rf"^{_MONTH} \d{{1,2}}, ?\d{{4}}$", ("%b %d, %Y", "%B %d, %Y")),
+    (rf"^{_MONTH} \d{{4}}$", ("%b %Y", "%B %Y")),
+)
+
+
+def read(words: pa.Array) -> tuple[npt.NDArray[Any], str] | None:
+    """Read dates in one of the usual spellings, and say how; None where not all words are dates of one spelling."""
+    if not matches(words, r"^[0-9A-Za-z][-0-9A-Za-z ,./:+]{4,}$").all() or not matches(words, r"\d").all():
+        return None
+    found = pc.extract_regex(words, _MOMENT.replace("(?P<day>", "(?P<day>"))
+    if found.null_count:
+        return None
+    days, clocks, zones = (found.field(part) for part in ("day", "clock", "zone"))
+    for spelling, formats in _SPELLINGS:
+        if not matches(days, spelling).all():
+            continue
+        texts = pd.Series(days.to_numpy(zero_copy_only=False)).str.replace(", ", ",").str.replace(",", ", ")
+        fits = [
+            (pattern, parsed)
+            for pattern in formats
+            if (parsed := pd.to_datetime(texts, format=pattern, errors="coerce")).notna().all()
+        ]
+        if not fits:
+            return None
+        pattern, parsed = fits[0]
+        moments: npt.NDArray[Any] = parsed.to_numpy().astype("datetime64[us]") + clock(clocks) - _offset(zones)
+        return moments, _told(pattern, len(fits) > 1 and not fits[0][1].equals(fits[1][1]))
+    return None
+
+
+def _told(pattern: str, either: bool) -> str:
+    if pattern.startswith("%Y") and pattern != "%Y-%m":
+        return ""
+    if not {"%d", "%m"} <= set(re.findall("%.", pattern)):
+        return "the first day of the month" if "%d" not in pattern else "by the name of its month"
+    first = "day first" if pattern.startswith("%d") else "month first"
+    return f"{first}, though it could be the other way round in every row" if either else f"{first}"
+
+
+def clock(clocks: pa.Array) -> npt.NDArray[np.timedelta64]:
+    """Read times of day: 10:30, 10:30:00.5, 10:30 PM."""
+    words = pd.Series(clocks.to_numpy(zero_copy_only=False), dtype=object).str.upper().str.replace(",", ".")
+    half = words.str.extract("([AP])M$")[0]
+    parts = words.str.replace(r" ?[AP]M$", "", regex=True).str.split(":", expand=True).reindex(columns=range(3))
+    hours, minutes, seconds = (pd.to_numeric(parts[part].replace("", None)).fillna(0.0) for part in range(3))
+    hours = hours.where(half.isna(), hours % 12 + 12 * (half == "P"))
+    return ((hours * 3600 + minutes * 60 + seconds) * 1e6).round().to_numpy().astype("timedelta64[us]")
+
+
+def _offset(zones: pa.Array) -> npt.NDArray[np.timedelta64]:
+    words = pd.Series(zones.to_numpy(zero_copy_only=False), dtype=object).fillna("")
+    parts = words.str.extract(r"([-+])(\d{2}):?(\d{2})")
+    minutes = pd.to_numeric(parts[1]).fillna(0) * 60 + pd.to_numeric(parts[2]).fillna(0)
+    return (minutes * np.where(parts[0] == "-", -1, 1)).to_numpy().astype("timedelta64[m]")
+
+
+def matches(words: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    """Say of each word whether it matches; a missing one does not."""
+    return np.asarray(pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False), dtype=bool)
