@@ -128,7 +128,7 @@ COLUMNS: dict[str, tuple[str, Change, Change]] = {
     "leak of a text": (
         "leak",
         lambda f: f.assign(band=texts(f["rooms"] * 10), y=f["rooms"] * 30 + f["size"] / 10),
-        lambda f: f.assign(band=texts(f["rooms"] * 10), y=f["rooms"] * 8 + f["size"] * 2),
+        lambda f: f.assign(band=texts(f["rooms"] * 10), y=f["rooms"] * 30 + f["size"] * 1.2),
     ),
     "copy of the target": (
         "copy",
@@ -325,6 +325,8 @@ def test_one_value_for_all_rows(estimator: str, hint: str) -> None:
     assert "130.0000" in text
     assert hint in text
     assert "one_value" not in examined(base(), predicted=np.linspace(130, 131, 48))
+    same = base().assign(size=1.0, rooms=2.0, city="Rome")
+    assert "one_value" not in examined(same, predicted=np.full(48, 130.0), estimator=estimator)
 
 
 def test_no_better_than_the_mean() -> None:

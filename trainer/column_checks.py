@@ -12,14 +12,14 @@ from trainer.material import Floats, Material, known, listed, quoted, spelled
 # Alone, a feature gives the target away from this share of its variance on, if the model leaves at least half of the
 # rest unexplained.
 LEAK_R2, LEAK_REST = 0.95, 0.5
+# A text that alone says so much is mostly one that names a country, say; it takes more to be remarked on.
+LEAK_R2_OF_TEXT = 0.99
 LEAK_ROWS = 30
 # Neighbours on each side whose mean predicts a row.
 NEIGHBOURS = 2
 # A column of integers numbers the rows where its values leave no more than this share of gaps.
 GAPS = 0.2
-TIME_NAME = re.compile(
-    r"(^|[_\W])(year|yr|jahr|month|week|day|date|time|t|trend|period|quarter|hour|age)s?\d*$", re.I
-)
+TIME_NAME = re.compile(r"(^|[_\W])(year|yr|jahr|month|week|day|date|time|t|trend|period|quarter|hour|age)s?\d*$", re.I)
 YEARS = (1_500, 2_200)
 # Where nine of ten texts are numbers, the column was meant to be numeric.
 NUMERIC_SHARE = 0.9
@@ -53,7 +53,11 @@ def leak(material: Material) -> str:
         for name, share in _alone(material).items()
         if name not in exact and not TIME_NAME.search(name) and not _is_date(material, name)
     }
-    found = [name for name, share in alone.items() if share >= LEAK_R2 and LEAK_REST * (1 - share) <= 1 - r2]
+    found = [
+        name
+        for name, share in alone.items()
+        if share >= (LEAK_R2_OF_TEXT if name in material.texts else LEAK_R2) and LEAK_REST * (1 - share) <= 1 - r2
+    ]
     if not found:
         return ""
     found.sort(key=lambda name: -alone[name])
