@@ -17,7 +17,6 @@ import pandas as pd
 from trainer import card, figures, model_folder, pipeline, profile
 from trainer.card import Standing
 from trainer.errors import Remark
-from trainer.figures import draw_comparison as draw_comparison
 from trainer.lineage import Lineage
 from trainer.settings import BOUNDED, Bound, Settings
 
