@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
-import train
 from filelock import FileLock
 from hypothesis import settings
 from mlflow.tracking import fluent
 from xdist.scheduler import LoadScopeScheduling
 
+import train
 from tests.standin import Request, StandIn
 
 if TYPE_CHECKING:
