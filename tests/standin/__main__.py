@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(workspace: StandIn, command: list[str]) -> int:
     """Run a command to its end; Ctrl-C is the command's to answer."""
-    # A handler, not SIG_IGN, which the command would inherit; and before it starts, so no moment is left to chance.
+    # A handler, not SIG_IGN, which the command would inherit; and before it starts, so that nothing is left to chance.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         process = subprocess.Popen(command, env=workspace.process_environ())
