@@ -286,6 +286,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "sjis.csv": (f"a,y,都市\n{ROWS}1,2,さっぽろ\n".encode("cp932"), "it looks like CP932"),
     "euc.csv": (f"a,y,都市\n{ROWS}1,2,さっぽろ\n".encode("euc-jp"), "it looks like EUC-JP"),
     "cyrillic.csv": (f"a,y,город\n{ROWS}1,2,Москва\n".encode("cp1251"), "it looks like CP1251"),
+    "half_a_letter.csv": (f'a,y,c\n{ROWS}1,2,"é'.encode()[:-1], "is not UTF-8 text"),
+    "latin1_in_a_short_line.csv": (f"a,y,c\n{ROWS}1,é\n{ROWS}".encode("latin1"), "it looks like CP1252"),
     "utf16le.csv": (CSV.encode("utf-16-le"), "it looks like UTF-16LE"),
     "duplicate.csv": (CSV.replace("a,y,c", "a,y,a").encode(), "more than one column 'a'"),
     "truncated.parquet": (parquet()[:-30], "cannot be read as Parquet"),
