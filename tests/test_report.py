@@ -215,7 +215,7 @@ def test_names_of_runs() -> None:
 
 
 def test_metric_json_is_strict_and_says_whether_the_model_was_promoted(tmp_path: Path) -> None:
-    odd = metrics(r2=float("nan"), mse=float("inf"), coverage=0.9)
+    odd = metrics(r2=float("nan"), mse=float("inf"), coverage_90=0.9)
     told = Outcome(outcome(("a",)).model, np.arange(5.0), odd, importance(("a",)), Folds({}, np.zeros(0)))
     standing = Standing("0" * 32, "m", "3", "a tie", False)
     report.conclude(tmp_path, asked(), table(), told, LINEAGE, REMARKS, standing)
