@@ -24,6 +24,7 @@ VERSIONS = {
     "models": "2023-08-01-preview",
     "datastores": "2024-10-01-preview",
     "locations": "2023-08-01-preview",
+    "cancel": "2023-04-01-preview",
     "": "2024-10-01-preview",
 }
 
@@ -60,7 +61,8 @@ def call(workspace: StandIn, method: str, url: str, *, bearer: str | None = "", 
         As for `requests.request`.
     """
     if url.startswith("/") or url == "":
-        kind = url.strip("/").split("/")[0]
+        parts = url.strip("/").split("/")
+        kind = "cancel" if parts[-1] == "cancel" else parts[0]
         options["params"] = {"api-version": VERSIONS.get(kind, "none")} | options.get("params", {})
         url = f"{MANAGEMENT}{names.SCOPE}{url}"
     headers = options.pop("headers", {})

@@ -243,11 +243,11 @@ def test_without_keys_blobs_are_read_with_a_token_and_inputs_by_somebody(standin
         assert answer.status_code == status
     standin.inject(Fault("no-keys"))
     inputs = {"data": {"jobInputType": "uri_file", "uri": f"{address}/t.csv"}}
-    http.submit(standin, "nobody", "cat ${{inputs.data}}", inputs=inputs).raise_for_status()
+    http.submit(standin, "of-nobody", "cat ${{inputs.data}}", inputs=inputs).raise_for_status()
     user = {"identityType": "UserIdentity"}
     http.submit(standin, "somebody", "cat ${{inputs.data}}", inputs=inputs, identity=user).raise_for_status()
-    assert http.wait(standin, "nobody") == "Failed"
-    assert "StreamAccess.Authentication" in http.details(standin, "nobody")["error"]["error"]["message"]
+    assert http.wait(standin, "of-nobody") == "Failed"
+    assert "StreamAccess.Authentication" in http.details(standin, "of-nobody")["error"]["error"]["message"]
     assert http.wait(standin, "somebody") == "Completed"
 
 
