@@ -175,6 +175,11 @@ COLUMNS: dict[str, tuple[str, Change, Change]] = {
         with_column("age", np.where(NUMBER % 17 == 0, -999.0, integers(20, 90))),
         with_column("age", np.where(NUMBER % 17 == 0, 20.0, integers(20, 90))),
     ),
+    "sentinel that is rare": (
+        "sentinel",
+        with_column("months", np.where(NUMBER % 17 == 0, 100000.0, integers(0, 99))),
+        with_column("months", np.where(NUMBER % 3 == 0, 100000.0, integers(0, 99))),
+    ),
     "sentinel of nines": (
         "sentinel",
         with_column("code", np.where(NUMBER % 9 == 0, 9999.0, integers(0, 5000))),
