@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench
 # What cog writes from trainer/settings.py
-COGGED = MLproject submit/job.yml submit/sweep.yml README.md tests/standin/README.md
+COGGED = MLproject submit/job.yml submit/sweep.yml README.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -47,7 +47,7 @@ check: lint test ## all that .ci/run checks
 format: ## format, and fix what can be fixed
 	uv run ruff format . && uv run ruff check --fix .
 
-sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and README
+sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and docs
 	uv run cog -I . -r $(COGGED)
 
 lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it

@@ -14,7 +14,8 @@ from tools.conda_yml import conda_yml
 from trainer import settings
 
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 COGGED = re.search(r"^COGGED = (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()  # type: ignore[index]
 
 
@@ -73,13 +74,30 @@ def test_no_path_of_a_machine_and_no_secret_is_in_the_repository() -> None:
         assert not re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY|AccountKey=\w|[?&]sig=[A-Za-z0-9%]{20}", text), name
 
 
-def test_what_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-    layout = README[README.index("```\nMLproject") :]
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_a_document_links_to_is_there(name: str) -> None:
+    for path, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", TEXTS[name]):
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    for name in DOCUMENTS[1:]:
+        assert f"]({name}" in TEXTS["README.md"], name
+
+
+def test_the_layout_names_what_is_there() -> None:
+    text = TEXTS["CONTRIBUTING.md"]
+    layout = text[text.index("```\nMLproject") :]
     for name in re.findall(r"^(\S+)  ", layout[: layout.index("\n```\n", 4)], re.MULTILINE):
         assert (ROOT / name).exists(), name
-    assert "pip install uv && uv run mlflow run . --env-manager local\n" in README
 
 
 def test_every_verb_says_what_it_does() -> None:
@@ -90,7 +108,7 @@ def test_every_verb_says_what_it_does() -> None:
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == verbs
-    for name in re.findall(r"`make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text()):
+    for name in re.findall(r"`make ([a-z-]+)", "".join(TEXTS.values())):
         assert name in verbs, name
 
 

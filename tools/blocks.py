@@ -1,4 +1,4 @@
-"""The blocks that cog writes into MLproject, submit/*.yml and the README, from trainer/settings.py: `make sync`."""
+"""The blocks that cog writes into MLproject, submit/*.yml and the docs, from trainer/settings.py: `make sync`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -62,7 +62,7 @@ def job_inputs(left_out: Sequence[str] = ()) -> str:
 
 
 def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
-    """Return the README's table of parameters of entry points."""
+    """Return the table of parameters of entry points."""
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for entry_point in entry_points:
         for one in ENTRY_POINTS[entry_point]:
@@ -73,7 +73,7 @@ def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
 
 
 def remarks() -> str:
-    """Return the README's table of what is remarked on."""
+    """Return the table of what is remarked on."""
     from trainer.checks import CHECKS
 
     lines = ["| code | when | why it matters | what to do |", "|---|---|---|---|"]
