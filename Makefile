@@ -1,6 +1,6 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
@@ -33,6 +33,9 @@ rehearse-deploy: ## the model served as Azure Machine Learning serves it, on thi
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)
+
+mutate: ## change the code's meaning in many small ways, and see that tests notice: make mutate ARGS="submit/"
+	uv run python -m tools.mutate $(ARGS)
 
 lint: ## format, style, types, imports, dependencies, and whether what is written from the settings is fresh
 	uv run ruff format --check .

@@ -11,6 +11,7 @@ from cogapp import Cog
 from tests.conftest import ROOT
 from tools import blocks
 from tools.conda_yml import conda_yml
+from tools.mutate import mutations
 from trainer import settings
 
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -133,3 +134,13 @@ def test_every_package_has_a_wheel_for_each_platform() -> None:
                 continue
             fits = rf"-(py3|py2\.py3|cp3\d+|cp311)-(none|abi3|cp311)-(any|{pattern})\.whl$"
             assert any(re.search(fits, wheel) for wheel in wheels[name]), f"{name} has no wheel for {platform}"
+
+
+def test_each_mutation_is_one_of_the_code_as_it_is() -> None:
+    tried = mutations()
+    assert len(tried) >= 40
+    for mutation in tried:
+        assert mutation.applied((ROOT / mutation.file).read_text(encoding="utf-8")), mutation
+        assert mutation.tests, mutation
+        for name in mutation.tests:
+            assert (ROOT / "tests" / f"{name}.py").is_file(), mutation
