@@ -177,6 +177,28 @@ def test_code_of_a_document_can_be_read(path: Path) -> None:
         compile(block, path.name, "exec")
 
 
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the rows of a table of parameters."""
+    found = re.findall(r"^\| (`[^|]+`) \| (`[^|]+`) \| (.+) \|$", text, re.MULTILINE)
+    return [list(row) for row in found if row[0].strip("`") in settings.defaults()]
+
+
+def test_both_readmes_have_the_same_commands_outputs_and_parameters() -> None:
+    english, japanese = ROOT / "README.md", ROOT / "README.ja.md"
+    blocks = fenced(japanese, "console")
+    assert [block for block in blocks if block in fenced(english, "console")] == fenced(english, "console")
+    elsewhere = [block for path in DOCUMENTS if path != japanese for block in fenced(path, "console")]
+    for block in blocks:
+        assert block in elsewhere or block in "".join(elsewhere), block
+    ours, theirs = (rows(path.read_text(encoding="utf-8")) for path in (english, japanese))
+    assert [row[:2] for row in theirs] == [row[:2] for row in ours]
+    for name, _, meaning in theirs:
+        assert re.search(r"[\u3041-\u30fe\u4e00-\u9fff]", meaning), name
+    words = [settings.SPLITS, settings.PROMOTIONS, tuple(settings.BOUNDED)]
+    for word in (word for group in words for word in group):
+        assert any(word in meaning for _, _, meaning in theirs), word
+
+
 def write_cars(path: Path) -> None:
     """Write the table that docs/tables.md shows: dates, a mark for what is missing, rows without a target."""
     rng = np.random.default_rng(0)
