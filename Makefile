@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy notebook test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
-COGGED = MLproject submit/job.yml submit/sweep.yml README.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
+COGGED = MLproject submit/job.yml submit/sweep.yml README.md README.ja.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from tools.japanese import MEANINGS
 from trainer.settings import ENTRY_POINTS, HYPERPARAMETERS, Parameter
 
 SCRIPTS = {name: "train" if name == "main" else name for name in ENTRY_POINTS}
@@ -63,13 +64,14 @@ def job_inputs(left_out: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
+def table(*entry_points: str, left_out: Sequence[str] = (), japanese: bool = False) -> str:
     """Return the table of parameters of entry points."""
-    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    head = "| パラメーター | 既定値 | 意味 |" if japanese else "| parameter | default | meaning |"
+    lines = [head, "|---|---|---|"]
     for entry_point in entry_points:
         for one in ENTRY_POINTS[entry_point]:
             if one.name not in left_out:
-                meaning = one.meaning.replace("|", "\\|")
+                meaning = (MEANINGS.get(one.name, one.meaning) if japanese else one.meaning).replace("|", "\\|")
                 lines.append(f"| `{one.name}` | `{one.default}` | {meaning} |")
     return "\n".join(lines)
 
@@ -91,8 +93,11 @@ def verbs() -> str:
     for name, after, recipe in re.findall(r"^([a-z-]+):([^#\n]*)## .*\n((?:\t.*\n)*)", makefile, re.MULTILINE):
         if name == "help":
             continue
-        commands = [part.strip() for line in recipe.splitlines() for part in line.split("&&")]
-        plain = [re.sub(r"\$\((\w+)\)", lambda found: lists[found[1]], command).strip() for command in commands]
+        # `&&` within quotes belongs to a command
+        whole = recipe.replace("\\\n", " ").replace("\t", " ").splitlines()
+        commands = [part for line in whole for part in re.split(r"&&(?=(?:[^']*'[^']*')*[^']*$)", line)]
+        filled = [re.sub(r"\$\((\w+)\)", lambda found: lists[found[1]], command) for command in commands]
+        plain = [re.sub(r" +", " ", command).strip() for command in filled]
         ran = ", ".join(f"`{command}`" for command in plain) or ", ".join(f"`make {verb}`" for verb in after.split())
         lines.append(f"| `make {name}` | {ran} |")
     return "\n".join(lines)
