@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
     lifetime = 0.0
+    print("starting a workspace on this machine ...", file=sys.stderr, flush=True)
     with StandIn(
         options.state, build_env=options.build_env, aliases=not options.no_aliases, lifetime=lifetime
     ) as workspace:
