@@ -32,6 +32,9 @@ ENTRY_OF = {"train": "main"} | {name: name for name in settings.ENTRY_POINTS if 
 SCRIPT_OF = {entry: name for name, entry in ENTRY_OF.items()}
 # Programs that are no part of the environment; their options are their own.
 ELSEWHERE = ("az", "brew", "cat", "cd", "curl", "export", "git", "head", "pip", "pipx", "python3", "sh", "source", "uv")
+COMMANDS_HERE = {entry.name for entry in metadata.entry_points(group="console_scripts")}
+# Of groups that are not always installed.
+IN_GROUPS = {"deptry", "jupyter", "lint-imports", "mypy", "ruff"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def check(words: list[str]) -> None:
     """Raise what the program itself would say to such a command line."""
     if words[:2] == ["uv", "run"]:
         words = words[2:]
-        if words[0] == "--group":
+        while words[0] in ("--group", "--only-group", "--with"):
             words = words[2:]
     program, *rest = words
     if program == "mlflow":
@@ -95,10 +98,7 @@ def check(words: list[str]) -> None:
     elif program == "make":
         assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest[0]
     elif program not in ELSEWHERE:
-        assert program in {entry.name for entry in metadata.entry_points(group="console_scripts")} | {
-            "jupyter",
-            "ruff",
-        }, program
+        assert program in COMMANDS_HERE | IN_GROUPS, program
     if "-f" in rest and program == "az":
         assert (ROOT / rest[rest.index("-f") + 1]).is_file()
 
