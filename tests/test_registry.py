@@ -143,19 +143,44 @@ def test_all_versions_are_listed_however_many_pages(
     assert numbers(store, "m") == ["1", "2", "3", "4", "5"]
 
 
-def test_a_rival_took_the_same_place_meanwhile(store: mlflow.MlflowClient) -> None:
+def test_rivals_claim_the_place_or_have_taken_it_meanwhile(store: mlflow.MlflowClient) -> None:
     for _ in range(4):
         add(store, "m")
     registry.promote(store, "m", "1", "none")
-    before = registry.reigned(store, "m")
-    assert before == {"1"}
-    registry.promote(store, "m", "2", "1")
+    registry.claim(store, "m", "2")
+    known = registry.settled(store, "m")
+    assert known == {"1"}
     registry.promote(store, "m", "3", "1")
-    for version, other in {"3": "2", "2": "3"}.items():
-        rival = registry.rival(store, "m", version, before)
-        assert rival is not None
-        assert str(rival.version) == other
-        assert registry.rival(store, "m", version, before | {other}) is None
+    assert [str(one.version) for one in registry.rivals(store, "m", known)] == ["2", "3"]
+    assert [str(one.version) for one in registry.rivals(store, "m", known | {"2"})] == ["3"]
+    registry.withdraw(store, "m", "2")
+    assert [str(one.version) for one in registry.rivals(store, "m", known)] == ["3"]
+
+
+def test_a_clock_that_is_slow_makes_no_champion_of_the_past(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        add(store, "m")
+    store.set_model_version_tag("m", "1", registry.SINCE, "2999-01-01T00:00:00.000+00:00")
+    registry.promote(store, "m", "2", "1")
+    assert store.get_model_version("m", "2").tags[registry.SINCE] == "2999-01-01T00:00:00.001+00:00"
+
+
+def test_a_version_whose_run_the_registry_has_lost_is_known_by_its_source() -> None:
+    from mlflow.entities.model_registry import ModelVersion
+
+    run = "0123456789abcdef0123456789abcdef"
+    sources = {
+        f"/somewhere/0/{run}/artifacts/models": run,
+        f"mlflow-artifacts:/0/{run}/artifacts": run,
+        "azureml://westeurope.api/mlflow/v2.0/workspaces/w/experiments/e/runs/my_job_1/artifacts/models": "my_job_1",
+        "models:/m-0123": "",
+        "file:///elsewhere": "",
+    }
+    for source, expected in sources.items():
+        assert registry.run_of(ModelVersion("m", "1", 0, source=source)) == expected
+    assert registry.run_of(ModelVersion("m", "1", 0, source=f"/0/{run}/artifacts/models", run_id="own")) == "own"
 
 
 def test_a_model_that_is_nowhere(store: mlflow.MlflowClient, tmp_path: Path) -> None:

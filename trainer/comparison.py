@@ -104,25 +104,25 @@ class Challenger:
 class Comparison:
     """A verdict, the champion that it is about, and what the champion predicted for the test rows.
 
-    `reigned` are the versions that were or had been champion when the comparison began.
+    `settled` are the versions that were or had been champion when the comparison began.
     """
 
     verdict: Verdict
     champion: str
     by_champion: Floats | None = None
-    reigned: frozenset[str] = frozenset()
+    settled: frozenset[str] = frozenset()
 
 
 def against_champion(client: "MlflowClient", challenger: Challenger) -> Comparison:
     """Compare a version with the champion; nothing is promoted here."""
-    reigned = registry.reigned(client, challenger.name)
+    settled = registry.settled(client, challenger.name)
     champion = registry.find_champion(client, challenger.name)
     if champion.version is None:
         why = f": {champion.remark}" if champion.remark else ""
         first = "the first champion" if not why else "the champion now"
         verdict = Verdict(True, f"version {challenger.version} is {first}{why}")
-        return Comparison(verdict, champion.number, reigned=reigned)
-    return replace(against(challenger, champion.version), reigned=reigned)
+        return Comparison(verdict, champion.number, settled=settled)
+    return replace(against(challenger, champion.version), settled=settled)
 
 
 def against(challenger: Challenger, champion: "ModelVersion") -> Comparison:

@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer import card, checks, comparison, figures, lineage, pipeline, registry, report, tracking
+from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, tracking
 from trainer.errors import Remark, UserError, disk_errors
 from trainer.lineage import Lineage
 from trainer.settings import Settings
 from trainer.table import Table
 from trainer.training import Outcome
-
-# How often a comparison is made again because another run has changed the champion meanwhile.
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -139,40 +136,12 @@ def _conclude(run: tracking.Run, result: Result, traced: Lineage, standing: card
 def _promote(
     run: tracking.Run, challenger: comparison.Challenger, compared: comparison.Comparison, result: Result
 ) -> comparison.Verdict:
-    """Move the alias, if the champion is still the one that was compared with; else compare again.
-
-    A registry cannot say "make this the champion if that one still is". So a version notes that it takes the place
-    before the alias moves, and looks afterwards whether another one has done so meanwhile. Of such two the lower number
-    stays, unless the other is better beyond chance; both come to the same end, whichever moves the alias last.
-    """
-    client, name, version = run.client, challenger.name, challenger.version
-    after = compared.champion
-    for _ in range(ATTEMPTS):
-        if registry.find_champion(client, name).number not in (compared.champion, version):
-            compared = _compare(run, challenger, result)
-            after = compared.champion
-        else:
-            registry.promote(client, name, version, after)
-            if (rival := registry.rival(client, name, version, compared.reigned)) is None:
-                break
-            after = str(rival.version)
-            with_rival = comparison.against(challenger, rival)
-            if not _stays(with_rival, version):
-                registry.promote(client, name, after, version)
-            verdict = replace(with_rival.verdict, promoted=_stays(with_rival, version))
-            compared = replace(with_rival, verdict=verdict, reigned=compared.reigned | {after})
-        registry.conclude(client, name, version, compared.verdict.sentence)
-        if not compared.verdict.promoted:
-            break
-    return compared.verdict
-
-
-def _stays(with_rival: comparison.Comparison, version: str) -> bool:
-    """Whether a version stays champion beside another one that took the same place at the same moment."""
-    verdict = with_rival.verdict
-    if int(version) > int(with_rival.champion):
-        return verdict.promoted
-    return verdict.gain is None or verdict.gain.high >= 0 or verdict.gain.units < comparison.FEWEST_UNITS
+    """Move the alias, unless another run has a better model; where the verdict is another then, write that one."""
+    decided = promotion.contest(run.client, challenger, compared, lambda: _compare(run, challenger, result)).verdict
+    if decided != compared.verdict:
+        registry.conclude(run.client, challenger.name, challenger.version, decided.sentence)
+        tracking.log(run, tags={registry.VERDICT: decided.sentence})
+    return decided
 
 
 @contextmanager
