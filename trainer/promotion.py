@@ -71,7 +71,7 @@ def _take(client: "MlflowClient", challenger: Challenger, compared: Comparison) 
             number = str(rival.version)
             met.add(number)
             duel = comparison.against(best, rival)
-            if stays(duel, best.version):
+            if stays(duel, best.version, rival_has_taken=registry.SINCE in rival.tags):
                 after = number
                 continue
             after = best.version
@@ -89,12 +89,13 @@ def _told(challenger: Challenger, best: Challenger, verdict: Verdict) -> Verdict
     return replace(verdict, promoted=False, sentence=taken)
 
 
-def stays(duel: Comparison, version: str) -> bool:
-    """Whether a version stays champion beside another one that has taken the same place at the same moment.
+def stays(duel: Comparison, version: str, rival_has_taken: bool) -> bool:
+    """Whether a version stays champion beside another one that has taken the same place, or still claims it.
 
-    The lower number does, unless the other one is better beyond chance: so both runs come to the same end.
+    Of two that have taken it the lower number stays, unless the other one is better beyond chance: so both runs come
+    to the same end. One that still claims it has to be better beyond chance.
     """
     verdict = duel.verdict
-    if int(version) > int(duel.champion):
+    if rival_has_taken and int(version) > int(duel.champion):
         return verdict.promoted
     return verdict.gain is None or verdict.gain.high >= 0 or verdict.gain.units < comparison.FEWEST_UNITS
