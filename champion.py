@@ -60,6 +60,9 @@ def promote(client: "MlflowClient", name: str, version: str) -> None:
     by_hand = f"promoted by hand, after version {former}" + (f"; before that: {verdict}" if verdict else "")
     registry.conclude(client, name, version, by_hand)
     registry.promote(client, name, version, former)
+    for other in known.values():
+        if registry.CLAIM in other.tags:  # left by a run that was killed; a person has decided now
+            registry.withdraw(client, name, str(other.version))
 
 
 if __name__ == "__main__":
