@@ -1,6 +1,6 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench mutate
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md tests/standin/README.md
 
@@ -55,6 +55,3 @@ lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it
 
 bench: ## this project and its peers, side by side: make bench ARGS=--quick
 	uv run python -m benchmarks $(ARGS)
-
-mutate: ## does the suite notice small changes of meaning? hours: make mutate ARGS="--only T1"
-	uv run python tools/mutate.py $(ARGS)

@@ -47,6 +47,7 @@ def sweep(given: dict[str, str]) -> int:
             print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
         best = trials.best(scores, given["search"])
         print(f"best        {best.trial.name}; now on the test rows:")
+        trials.log_picture(run, scores, run_name(plan.trials[0].settings, table.source.name, search=True))
         chosen = best.trial.settings
         outcome = training.measure(chosen, training.fit(chosen, table, best.folds), table)
         number = best.trial.name.rpartition(" ")[2]

@@ -1,5 +1,6 @@
 """What tests share: a store of their own, train.py called in this process, a workspace on this machine."""
 
+import functools
 import os
 import re
 import shutil
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 from mlflow.tracking import fluent
+from xdist.scheduler import LoadScopeScheduling
 
 import train
 from tests.standin import Request, StandIn
@@ -122,15 +124,32 @@ def run_id(done: Done) -> str:
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a file's tests to one worker, and all that use the workspace to one: there is one workspace in a run.
+# A function, test or fixture, that takes the workspace, or what is made with it
+_TAKES_WORKSPACE = re.compile(r"^def \w+\([^)]*\b(standin|standin_session|submitted|remote)\b", re.MULTILINE)
 
-    Faults and jobs of a test could meet another's if two workers shared it.
+
+@functools.cache
+def uses_workspace(file: str) -> bool:
+    """Say whether tests of a file use the workspace of the run."""
+    return bool(_TAKES_WORKSPACE.search((ROOT / file).read_text(encoding="utf-8")))
+
+
+class OneWorkspace(LoadScopeScheduling):
+    """Give a file's tests to one worker, and all files that use the workspace to one: there is one in a run.
+
+    Faults and jobs of a test could meet another's if two workers shared it. (The groups of `--dist loadgroup` are
+    suffixes of node ids, which pytest 9.2 does not let xdist 3.8 set: they did nothing.)
     """
-    for item in items:
-        shared = "standin_session" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("standin" if shared else item.nodeid.partition("::")[0]))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "workspace" if uses_workspace(file) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Distribute tests so."""
+    return OneWorkspace(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -23,8 +24,12 @@ VERSIONS = {
     "models": "2023-08-01-preview",
     "datastores": "2024-10-01-preview",
     "locations": "2023-08-01-preview",
+    "cancel": "2023-04-01-preview",
     "": "2024-10-01-preview",
 }
+
+# A token lives for a day, and a stand-in that is started again knows its own.
+_TOKENS: dict[Path, str] = {}
 
 
 def token(workspace: StandIn, audience: str = MANAGEMENT) -> str:
@@ -56,12 +61,16 @@ def call(workspace: StandIn, method: str, url: str, *, bearer: str | None = "", 
         As for `requests.request`.
     """
     if url.startswith("/") or url == "":
-        kind = url.strip("/").split("/")[0]
+        parts = url.strip("/").split("/")
+        kind = "cancel" if parts[-1] == "cancel" else parts[0]
         options["params"] = {"api-version": VERSIONS.get(kind, "none")} | options.get("params", {})
         url = f"{MANAGEMENT}{names.SCOPE}{url}"
     headers = options.pop("headers", {})
     if bearer is not None:
-        headers = {"Authorization": f"Bearer {bearer or token(workspace)}"} | headers
+        if not bearer:
+            bearer = _TOKENS.setdefault(workspace.folder.root, "") or token(workspace)
+            _TOKENS[workspace.folder.root] = bearer
+        headers = {"Authorization": f"Bearer {bearer}"} | headers
     environ = workspace.environ
     with requests.Session() as session:
         session.trust_env = False
@@ -128,7 +137,7 @@ def wait(workspace: StandIn, name: str, *states: str, seconds: float = 240) -> s
         if status in wanted:
             return status
         assert time.monotonic() < until, f"{name} is still {status}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def details(workspace: StandIn, name: str) -> dict[str, Any]:

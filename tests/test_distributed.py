@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -82,8 +83,8 @@ def found(done: Done) -> dict[str, Any]:
     return json.loads(next(line for line in done.out.splitlines() if line.startswith("{")))
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_several_processes_read_the_table_of_one_and_train_one_model(size: int, shared: Path) -> None:
+def test_several_processes_read_the_table_of_one_and_train_one_model(shared: Path) -> None:
+    size = 3
     alone = load(shared)
     with Ranks(size, shared) as ranks:
         parts = [found(ranks.end(rank)) for rank in range(size)]
@@ -105,16 +106,15 @@ def test_several_processes_read_the_table_of_one_and_train_one_model(size: int, 
 @pytest.mark.parametrize(
     ("step", "victim", "number"),
     [
-        ("joined", 0, signal.SIGKILL),
-        ("read", 1, signal.SIGSTOP),
-        ("measured", 1, signal.SIGKILL),
+        ("joined", 1, signal.SIGSTOP),
+        ("read", 0, signal.SIGKILL),
         ("measured", 0, signal.SIGSTOP),
     ],
 )
 def test_a_process_that_is_killed_or_stopped_ends_the_others(
     step: str, victim: int, number: signal.Signals, shared: Path
 ) -> None:
-    with Ranks(2, shared, step, victim, int(number)) as ranks:
+    with Ranks(2, shared, step, victim, int(number), IMPATIENT="yes") as ranks:
         done = ranks.end(1 - victim)
     assert done.code == 2, done.err
     assert f"process {1 - victim} of 2 has lost" in done.err
@@ -123,16 +123,16 @@ def test_a_process_that_is_killed_or_stopped_ends_the_others(
 
 
 def test_a_process_that_nobody_joins_says_so_while_it_waits_and_ends(shared: Path) -> None:
-    with Ranks(2, shared, started=1, IMPATIENT="yes") as ranks:
+    with Ranks(2, shared, started=1, ALONE="yes") as ranks:
         done = ranks.end(0)
     assert done.code == 2
-    assert "waiting     process 0 of 2: not all are there yet, 1 of 4 s" in done.err
+    assert re.search(r"waiting     process 0 of 2: not all are there yet, \d+ of 8 s", done.err)
     assert "process 0 of 2 waited for the others at 127.0.0.1:" in done.err
 
 
 def test_what_is_wrong_with_one_share_ends_all(tmp_path: Path) -> None:
     frame = rounded()
-    frame.loc[777, "c"] = np.inf  # in the second row group, which only process 1 reads
+    frame.loc[778, "c"] = np.inf  # in the second row group, which only process 1 reads
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=500, index=False)
     broken = frame.assign(c=1.0).to_parquet(row_group_size=500, index=False)
     middle = broken.index(b"PAR1") + 4
@@ -140,7 +140,7 @@ def test_what_is_wrong_with_one_share_ends_all(tmp_path: Path) -> None:
         for rank in range(2):
             done = ranks.end(rank)
             assert done.code == 2
-            assert f"column 'c' of {tmp_path / 't.parquet'} is infinite in row 778" in done.err
+            assert f"column 'c' of {tmp_path / 't.parquet'} is infinite in row 779" in done.err
     (tmp_path / "b.parquet").write_bytes(broken[:middle] + b"\xff" * 40 + broken[middle + 40 :])  # process 0 reads it
     with Ranks(2, tmp_path / "b.parquet") as ranks:
         first, second = ranks.end(0), ranks.end(1)

@@ -91,3 +91,70 @@ def test_what_matters_is_ranked() -> None:
     assert list(ranked["feature"]) == list(NAMES)
     assert ranked["mean"].iloc[0] > 8
     assert abs(ranked["mean"].iloc[2]) < 0.2
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_importance_is_that_of_scikit_learn(name: str) -> None:
+    from sklearn.inspection import permutation_importance
+
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(90, 3)), columns=list(NAMES))
+    frame["gaps"] = np.where(generator.random(90) < 0.3, np.nan, generator.normal(size=90))
+    frame["text"] = np.asarray(generator.choice(["a", "b", "c"], 90), dtype=object)
+    frame["day"] = pd.Series(pd.date_range("2024-01-01", periods=90)).astype("datetime64[us]")
+    target = (
+        frame["strong"] * 5 + frame["gaps"].isna() * 4 + (frame["text"] == "a") * 3 + np.arange(90) / 9
+    ).to_numpy()
+    kinds = {"text": "text", "day": "datetime"}
+    columns = [Column(str(column), kinds.get(str(column), "number"), 0) for column in frame]  # type: ignore[arg-type]
+    few = {"n_estimators": "9"} if "n_estimators" in ESTIMATORS[name].hyperparameters else {"alpha": "0.1"}
+    asked = settings.read(settings.defaults() | {"estimator": name} | few)
+    fitted = pipeline.fit(ESTIMATORS[name], pipeline.make(asked, ESTIMATORS[name], columns, frame), frame, target)
+    rows = np.random.default_rng(3).permutation(90)
+    theirs = permutation_importance(
+        fitted, frame.iloc[rows], target[rows], scoring="neg_root_mean_squared_error", n_repeats=5, random_state=3
+    )
+    ranked = evaluation.importance(fitted, frame, target, 3).set_index("feature").loc[list(frame)]
+    np.testing.assert_allclose(ranked["mean"], theirs.importances_mean, atol=1e-12)
+    np.testing.assert_allclose(ranked["std"], theirs.importances_std, atol=1e-12)
+
+
+def test_importance_of_a_wide_table_takes_fewer_rows_and_the_features_that_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(0)
+    names = [f"f{place}" for place in range(300)]
+    frame = pd.DataFrame(generator.normal(size=(200, 300)), columns=names)
+    target = 9 * frame["f7"].to_numpy()
+    asked = settings.read(settings.defaults())
+    columns = [Column(column, "number", 0) for column in names]
+    ridge = ESTIMATORS["ridge"]
+    fitted = pipeline.fit(ridge, pipeline.make(asked, ridge, columns, frame), frame, target)
+    predicted: list[int] = []
+    plain = type(fitted.named_steps["estimator"]).predict
+
+    def predict(self: Any, matrix: Any) -> Any:
+        predicted.append(len(matrix))
+        return plain(self, matrix)
+
+    monkeypatch.setattr(type(fitted.named_steps["estimator"]), "predict", predict)
+    assert len(evaluation.importance(fitted, frame, target, 0)) == 300
+    assert sum(predicted) == 300 * 200 + 200  # each feature once, and as they are
+    predicted.clear()
+    monkeypatch.setattr(evaluation, "IMPORTANCE_VALUES", 300 * 300 * 50)
+    assert len(evaluation.importance(fitted, frame, target, 0)) == 300
+    assert sum(predicted) == 300 * 50 + 50
+    predicted.clear()
+    monkeypatch.setattr(evaluation, "IMPORTANCE_VALUES", 300 * 20 * 40)
+    ranked = evaluation.importance(fitted, frame, target, 0)
+    assert len(ranked) == 40
+    assert ranked["feature"].iloc[0] == "f7"
+
+
+def test_residuals_of_a_large_table_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, target = linear()
+    every = folds(frame, target).residuals
+    monkeypatch.setattr(evaluation, "RESIDUALS", 25)
+    thinned = folds(frame, target)
+    assert thinned.step == 3
+    np.testing.assert_array_equal(thinned.residuals, every[::3])

@@ -37,11 +37,11 @@ def parquet(text: str = CSV) -> bytes:
     return bytes(frame(text).to_parquet(index=False))
 
 
-def ipc(stream: bool = False) -> bytes:
-    table = pa.Table.from_pandas(frame(), preserve_index=False)
+def ipc(stream: bool = False, of: pa.RecordBatch | None = None) -> bytes:
+    table = pa.Table.from_pandas(frame(), preserve_index=False) if of is None else pa.Table.from_batches([of])
     sink = io.BytesIO()
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=7)
+        writer.write_table(table, max_chunksize=7 if of is None else None)
     return sink.getvalue()
 
 
@@ -286,6 +286,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "sjis.csv": (f"a,y,都市\n{ROWS}1,2,さっぽろ\n".encode("cp932"), "it looks like CP932"),
     "euc.csv": (f"a,y,都市\n{ROWS}1,2,さっぽろ\n".encode("euc-jp"), "it looks like EUC-JP"),
     "cyrillic.csv": (f"a,y,город\n{ROWS}1,2,Москва\n".encode("cp1251"), "it looks like CP1251"),
+    "half_a_letter.csv": (f'a,y,c\n{ROWS}1,2,"é'.encode()[:-1], "is not UTF-8 text"),
+    "latin1_in_a_short_line.csv": (f"a,y,c\n{ROWS}1,é\n{ROWS}".encode("latin1"), "it looks like CP1252"),
     "utf16le.csv": (CSV.encode("utf-16-le"), "it looks like UTF-16LE"),
     "duplicate.csv": (CSV.replace("a,y,c", "a,y,a").encode(), "more than one column 'a'"),
     "truncated.parquet": (parquet()[:-30], "cannot be read as Parquet"),
@@ -384,6 +386,17 @@ def test_what_a_web_server_answers_is_told_apart_and_no_secret_with_it(served: s
 def test_a_server_that_does_not_answer_is_no_missing_file(served: str) -> None:
     with pytest.raises(UserError, match="cannot be reached"):
         load("http://127.0.0.1:1/t.csv")
+
+
+def test_an_arrow_file_with_offsets_beyond_its_memory_is_damaged(tmp_path: Path) -> None:
+    offsets = np.array([*range(20), 2**30], dtype=np.int32)
+    columns = {"t": pa.array(["x"] * 20), "a": pa.array(range(20)), "y": pa.array(range(20))}
+    content = ipc(of=pa.record_batch(columns))
+    good = np.arange(21, dtype=np.int32).tobytes()
+    assert content.count(good) == 1
+    (tmp_path / "t.arrow").write_bytes(content.replace(good, offsets.tobytes()))
+    with pytest.raises(UserError, match="cannot be read as Arrow IPC"):
+        load(tmp_path / "t.arrow")
 
 
 # -- how a CSV file is written -------------------------------------------------------------------

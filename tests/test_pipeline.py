@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import skops.io
-from trainer.table import Column
 
 from trainer import evaluation, pipeline, settings
 from trainer.estimators import ESTIMATORS
+from trainer.table import Column
 
 ROWS = 60
 TREES = {"n_estimators": "5"}
@@ -326,3 +326,19 @@ def test_dates_are_read_as_the_seasons_they_are() -> None:
             **({} if name == "ridge" else {"n_estimators": "100"}),
         )
         assert np.std(target[test] - model.predict(frame[test])) < enough, name
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_name_of_each_row_is_not_learned_by_heart(name: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"name": texts([f"n{row}" for row in range(120)]), "x": rng.normal(size=120)})
+    target = 10 * frame["x"].to_numpy() + rng.normal(size=120)
+    columns = [Column("name", "text", 0), Column("x", "number", 0)]
+    given = {"n_estimators": "50"} if "n_estimators" in ESTIMATORS[name].hyperparameters else {}
+
+    def rmse(own: list[Column]) -> float:
+        features = frame[[column.name for column in own]]
+        model = fitted(name, own, features.head(90), target[:90], **given)
+        return float(np.sqrt(np.mean((target[90:] - model.predict(features.tail(30))) ** 2)))
+
+    assert rmse(columns) < 1.3 * rmse(columns[1:])

@@ -186,8 +186,7 @@ def test_states_that_are_not_the_end(standin: StandIn, tmp_path: Path, kind: str
     standin.inject(Fault(kind, gate=str(tmp_path / "never")))
     http.submit(standin, f"{kind}-cancelled", "sleep 600").raise_for_status()
     http.wait(standin, f"{kind}-cancelled", status)
-    cancel = {"api-version": "2023-04-01-preview"}
-    assert http.call(standin, "POST", f"/jobs/{kind}-cancelled/cancel", params=cancel).status_code == 202
+    assert http.call(standin, "POST", f"/jobs/{kind}-cancelled/cancel").status_code == 202
     assert http.wait(standin, f"{kind}-cancelled") == "Canceled"
 
 
@@ -232,9 +231,7 @@ def test_a_log_without_an_end(standin: StandIn, variant: str) -> None:
     http.submit(standin, f"endless-{variant}", "true").raise_for_status()
     while len(_soon(standin, f"endless-{variant}", "user_logs/std_log.txt")) < 5_000:
         time.sleep(0.1)
-    http.call(
-        standin, "POST", f"/jobs/endless-{variant}/cancel", params={"api-version": "2023-04-01-preview"}
-    ).raise_for_status()
+    http.call(standin, "POST", f"/jobs/endless-{variant}/cancel").raise_for_status()
     assert http.wait(standin, f"endless-{variant}") == "Canceled"
     assert ("\n" in http.log(standin, f"endless-{variant}")) == (variant == "lines")
 

@@ -18,12 +18,12 @@ import pytest
 import requests
 
 from tests import standin_http as http
-from tests.standin import StandIn, names
+from tests.standin import Fault, StandIn, names
+from tests.standin import __main__ as command_line
 from tests.standin.identity import Tokens
 from tests.test_standin_environments import conda, put
 
 ROOT = Path(__file__).parents[1]
-CLIENTS = Path(__file__).parent / "clients"
 
 
 def alive(state: Path) -> list[str]:
@@ -61,15 +61,62 @@ def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+PROC = Path("/proc/self/environ").exists()
+needs_proc = pytest.mark.skipif(not PROC, reason="processes are found in /proc")
+
+
+SUBMIT = """
+import sys, time
+from tests import standin_http as http
+from tests.standin import StandIn
+
+workspace = StandIn.attach(sys.argv[1])
+http.submit(workspace, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600").raise_for_status()
+http.wait(workspace, "stubborn", "Running")
+print("running", flush=True)
+time.sleep(600)
+"""
+
+
+def served(state: Path, *command: str) -> subprocess.Popen[str]:
+    """Start the command line with a state folder, in a group of its own."""
+    line = [sys.executable, "-m", "tests.standin", "--state", str(state)]
+    return subprocess.Popen(
+        [*line, *(["--", *command] if command else [])],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a stand-in that was killed, with all that belonged to it, while it ran a command and a job."""
+    state = tmp_path_factory.mktemp("other")
+    with ending(served(state, sys.executable, "-c", SUBMIT, str(state))) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        assert not PROC or len(alive(state)) >= 5
+        process.kill()
+        assert process.wait(240) == -signal.SIGKILL
+        os.killpg(process.pid, signal.SIGKILL)  # the command is its own master
+    assert not PROC or gone(state), alive(state)
+    return state
+
+
+@pytest.fixture(scope="module")
+def other(killed: Path) -> Iterator[StandIn]:
     """A workspace of these tests alone, which they break: without aliases, and with environments that are built."""
-    with StandIn(tmp_path_factory.mktemp("other"), aliases=False, build_env=True) as workspace:
+    with StandIn(killed, aliases=False, build_env=True) as workspace:
         yield workspace
-    assert not Path("/proc/self/environ").exists() or gone(workspace.folder.root), alive(workspace.folder.root)
+    assert not PROC or gone(workspace.folder.root), alive(workspace.folder.root)
+
+
+def test_the_job_of_a_stand_in_that_was_killed_has_failed(other: StandIn) -> None:
+    assert http.wait(other, "stubborn") == "Failed"
+    assert "is gone" in http.details(other, "stubborn")["error"]["error"]["message"]
 
 
 def test_a_token_of_another_stand_in_opens_nothing(other: StandIn) -> None:
@@ -171,123 +218,110 @@ print("survived", flush=True)
 
 
 @needs_proc
-def test_an_outage_ends_servers_and_not_jobs_and_a_waiting_client_finds_it_again(
-    other: StandIn, tmp_path: Path
-) -> None:
+def test_an_outage_ends_servers_and_not_jobs_and_clients_find_it_again(other: StandIn, tmp_path: Path) -> None:
     http.cluster(other, "kept")
     go = tmp_path / "go"
     identifier = http.code(other, "steady", {"steady.py": STEADY.encode()})
     http.submit(other, "steady", f"python steady.py {go}", codeId=identifier, compute="kept").raise_for_status()
     http.wait(other, "steady", "Running")
-    client = subprocess.Popen(
-        [sys.executable, str(CLIENTS / "waiting.py"), "steady"],
-        env=other.process_environ(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with ending(client):
-        assert client.stdout is not None
-        assert client.stdout.readline() == "waiting\n"
-        address, before = other.environ["HTTPS_PROXY"], other.requests
-        assert other._process is not None
-        other._process.kill()  # as harsh as it can be; `stop` is the gentle way
-        other._process.wait()
-        until = time.monotonic() + 240
-        while [line for line in alive(other.folder.root) if "azurite" in line or "mlflow_server" in line]:
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        other.stop()
-        with pytest.raises(requests.RequestException):
-            http.call(other, "GET", "/jobs/steady")
-        assert client.stdout.readline() == "silence\n"
-        other.start()
-        assert other.environ["HTTPS_PROXY"] == address
-        assert other.requests[: len(before)] == before
-        assert client.stdout.readline() == "again\n"
-        assert http.job(other, "steady")["status"] == "Running"
-        go.touch()
-        assert client.stdout.readline() == "Completed\n"
+    address, before = other.environ["HTTPS_PROXY"], other.requests
+    assert other._process is not None
+    other._process.kill()  # as harsh as it can be; `stop` is the gentle way
+    other._process.wait()
+    until = time.monotonic() + 240
+    while [line for line in alive(other.folder.root) if "azurite" in line or "mlflow_server" in line]:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    other.stop()
+    with pytest.raises(requests.RequestException):
+        http.call(other, "GET", "/jobs/steady")
+    other.start()
+    assert other.environ["HTTPS_PROXY"] == address
+    assert other.requests[: len(before)] == before
+    assert http.job(other, "steady")["status"] == "Running"
+    go.touch()
+    assert http.wait(other, "steady") == "Completed"
     assert http.log(other, "steady") == "begun\nsurvived\n"
     assert http.run(other, "steady")["info"]["status"] == "FINISHED"
     assert http.call(other, "GET", "/computes/kept").status_code == 200
 
 
-SUBMIT = """
-import sys, time
-from tests import standin_http as http
-from tests.standin import StandIn
-
-workspace = StandIn.attach(sys.argv[1])
-http.submit(workspace, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600; sleep 600").raise_for_status()
-http.wait(workspace, "stubborn", "Running")
-try:
-    print("running", flush=True)
-    time.sleep(600)
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-    sys.exit(5)
-"""
-
-
-def served(state: Path, *command: str) -> subprocess.Popen[str]:
-    """Start the command line with a state folder, in a group of its own."""
-    line = [sys.executable, "-m", "tests.standin", "--state", str(state), "--fault", "503,route=/computes,times=1"]
-    return subprocess.Popen(
-        [*line, *(["--", *command] if command else [])],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @needs_proc
-def test_a_command_is_interrupted_as_in_a_terminal_and_nothing_remains(tmp_path: Path) -> None:
-    with ending(served(tmp_path, sys.executable, "-c", SUBMIT, str(tmp_path))) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        assert len(alive(tmp_path)) >= 5
-        os.killpg(process.pid, signal.SIGINT)  # to the whole group
-        assert process.stdout.readline() == "interrupted\n"
-        assert process.wait(240) == 5
-    assert gone(tmp_path), alive(tmp_path)
-
-
-@needs_proc
-def test_it_serves_until_it_is_killed_and_its_jobs_have_failed_when_it_is_opened_again(tmp_path: Path) -> None:
+def test_it_may_be_ended_while_it_starts(tmp_path: Path) -> None:
     with ending(served(tmp_path)) as process:
-        environ = _exported(process)
-        again = StandIn.attach(tmp_path)
-        assert environ == again.environ
-        assert {"AZURE_SUBSCRIPTION_ID", "AZUREML_WORKSPACE_NAME", "HTTPS_PROXY"} <= set(environ)
-        assert http.call(again, "GET", "/computes").status_code == 503, "the fault of the command line"
-        assert http.call(again, "GET", "/computes").status_code == 200
-        http.submit(again, "stubborn", "trap '' TERM; (sleep 600; true) & sleep 600").raise_for_status()
-        http.wait(again, "stubborn", "Running")
-        process.kill()
-        assert process.wait(240) == -signal.SIGKILL
-    assert gone(tmp_path), alive(tmp_path)
-    with ending(served(tmp_path)) as process:
-        _exported(process)
-        assert http.wait(again, "stubborn") == "Failed"
-        assert "is gone" in http.details(again, "stubborn")["error"]["error"]["message"]
-        http.submit(again, "endless", "sleep 600").raise_for_status()
-        http.wait(again, "endless", "Running")
+        until = time.monotonic() + 240
+        while not (tmp_path / "service.log").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
         process.terminate()
         assert process.wait(240) == 128 + signal.SIGTERM
     assert gone(tmp_path), alive(tmp_path)
 
 
-def _exported(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read the variables that the command line prints."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        if not line.startswith("export "):
-            break
-        lines.append(line)
-    return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+def test_its_time_is_up_whatever_its_owner_does() -> None:
+    workspace = StandIn(lifetime=0.5)
+    command = workspace._command()
+    assert 0 < float(command[command.index("--lifetime") + 1]) <= 1
+    workspace.close()
+
+
+INTERRUPTED = """
+import sys, time
+from tests.standin.__main__ import _run
+
+class Workspace:
+    refused_hosts, unknown_routes = ["example.com"], []
+    def process_environ(self):
+        return None
+
+if len(sys.argv) == 1:
+    sys.exit(_run(Workspace(), [sys.executable, __file__, "command"]))
+try:
+    print("running", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    sys.exit(5)
+"""
+
+
+def test_an_interruption_is_for_the_command_to_answer(tmp_path: Path) -> None:
+    """A terminal sends it to the whole group."""
+    (tmp_path / "both.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "both.py")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with ending(process):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "running\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(240) == 5
+        assert process.stderr.read() == "stand-in: refused to reach example.com\n"
+
+
+def test_the_command_line_serves_until_it_is_interrupted(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints the variables with which any client finds it."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "StandIn", lambda *_, **__: contextlib.nullcontext(standin))
+    monkeypatch.setattr(command_line.time, "sleep", interrupt)
+    monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
+    assert command_line.main(["--fault", "503,route=/computes"]) == 0
+    assert standin.faults == [Fault("503", route="/computes")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("export ")]
+    environ = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+    assert environ == StandIn.attach(standin.folder.root).environ
+    assert {"AZURE_SUBSCRIPTION_ID", "AZUREML_WORKSPACE_NAME", "HTTPS_PROXY"} <= set(environ)
 
 
 def test_the_command_line_refuses_a_fault_that_is_none() -> None:

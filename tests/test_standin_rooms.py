@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import uses_workspace
 from tests.standin import azurite, keeper, rendering
 from tests.standin.state import Documents, Folder, free_port, holder, listen
 from tests.standin.wire import Route, Router
@@ -167,3 +168,14 @@ def test_node_comes_from_a_wheel_where_there_is_none(monkeypatch: pytest.MonkeyP
     assert done.stdout.startswith("v")
     done = subprocess.run([*azurite.npm(), "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip().count(".") == 2
+
+
+def test_every_file_that_uses_the_workspace_of_the_run_is_known(request: pytest.FixtureRequest) -> None:
+    """One worker gets them all, so that there is one workspace."""
+    uses = {
+        item.nodeid.partition("::")[0]
+        for item in request.session.items
+        if "standin_session" in getattr(item, "fixturenames", ())
+    }
+    assert not [file for file in uses if not uses_workspace(file)]
+    assert not uses_workspace("tests/test_standin_rooms.py")

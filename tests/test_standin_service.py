@@ -243,11 +243,11 @@ def test_without_keys_blobs_are_read_with_a_token_and_inputs_by_somebody(standin
         assert answer.status_code == status
     standin.inject(Fault("no-keys"))
     inputs = {"data": {"jobInputType": "uri_file", "uri": f"{address}/t.csv"}}
-    http.submit(standin, "nobody", "cat ${{inputs.data}}", inputs=inputs).raise_for_status()
+    http.submit(standin, "of-nobody", "cat ${{inputs.data}}", inputs=inputs).raise_for_status()
     user = {"identityType": "UserIdentity"}
     http.submit(standin, "somebody", "cat ${{inputs.data}}", inputs=inputs, identity=user).raise_for_status()
-    assert http.wait(standin, "nobody") == "Failed"
-    assert "StreamAccess.Authentication" in http.details(standin, "nobody")["error"]["error"]["message"]
+    assert http.wait(standin, "of-nobody") == "Failed"
+    assert "StreamAccess.Authentication" in http.details(standin, "of-nobody")["error"]["error"]["message"]
     assert http.wait(standin, "somebody") == "Completed"
 
 
@@ -294,9 +294,10 @@ def test_what_does_not_start_says_why(tmp_path: Path, temporary: bool) -> None:
     assert root.exists() is not temporary
 
 
-def test_the_readme_has_the_table_of_routes() -> None:
+def test_the_readme_has_the_tables_of_routes_and_faults() -> None:
     text = (Path(routes.__file__).parent / "README.md").read_text()
-    assert routes.table() in text, "write it anew: python -m cogapp -r tests/standin/README.md"
+    for block in (routes.table(), routes.faults_table()):
+        assert block in text, "write it anew: PYTHONPATH=. cog -r tests/standin/README.md"
 
 
 def test_every_route_says_where_its_answer_is_known_from() -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,6 +223,8 @@ def test_cancel_always_asks_the_service(
 def test_what_cannot_be_cancelled_is_told_and_what_takes_too_long_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="could not cancel the job train-1"):
         follow.cancel(Job(monkeypatch, details("Running"), cancel=refusal(400)).workspace, "train-1")
+    with pytest.raises(UserError, match="not permitted to cancel the job train-1"):
+        follow.cancel(Job(monkeypatch, details("Running"), cancel=refusal(403)).workspace, "train-1")
     with pytest.raises(UserError, match="has no job 'train-1'"):
         follow.cancel(Job(monkeypatch, refusal(404)).workspace, "train-1")
     with pytest.raises(UserError, match="cannot be the name of a job"):
@@ -269,7 +272,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Any:
     found = Response()
     found.status_code, found.url = status, BLOB
     found.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
-    found.raw = SimpleNamespace(read=lambda count: body[:count], close=lambda: None)
+    found.raw = BytesIO(body)
     return found
 
 
@@ -293,6 +296,19 @@ def test_a_log_is_read_from_where_it_was_left(
     monkeypatch.setattr(requests, "get", lambda _, headers, **__: asked.append(headers["Range"]) or given)
     assert log.read_log(fake_workspace(), BLOB, offset) == expected
     assert asked == [f"bytes={offset}-{offset + log.CHUNK_BYTES - 1}"]
+
+
+def test_a_log_that_breaks_off_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+    from urllib3.exceptions import ProtocolError
+
+    ticking(monkeypatch)
+    broken = answer(206)
+    broken.raw = SimpleNamespace(
+        stream=Answers(ProtocolError("Connection broken"), again=True), close=lambda: None, release_conn=lambda: None
+    )
+    monkeypatch.setattr(requests, "get", Answers(broken, answer(206, b"abc")))
+    assert log.read_log(fake_workspace(), BLOB, 0) == b"abc"
 
 
 # ---- the list of jobs

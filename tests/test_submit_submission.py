@@ -177,7 +177,7 @@ def test_a_late_registration_is_the_one_that_train_py_would_have_made(monkeypatc
     seen: list[Any] = []
 
     @contextmanager
-    def registered(run: Any, name: str, path: str, tags: Any) -> Any:
+    def registered(run: Any, name: str, path: str, tags: Any, model_id: Any) -> Any:
         seen.append((run.id, name, path, tags))
         yield "3"
 
@@ -189,7 +189,7 @@ def test_a_late_registration_is_the_one_that_train_py_would_have_made(monkeypatc
     monkeypatch.setattr("mlflow.set_tracking_uri", lambda _: None)
     assert outputs.register(fake_workspace(), replace(METRIC, document=document)) == "the version"
     (run, name, path, tags), (model, version, sentence) = seen
-    assert (run, name, path, model, version) == ("train-1", "m", "models", "m", "3")
+    assert (run, name, path, model, version) == ("train-1", "m", f"{info.artifact_uri}/models", "m", "3")
     assert {
         "rmse": "48.0",
         "rows": "442",

@@ -335,6 +335,15 @@ def test_columns_that_cannot_be_features_are_told_in_one_sentence_with_a_command
     assert load(empty, columns="a,b,c", drop="a,b").n_features == 1
 
 
+@pytest.mark.parametrize("key", ["none", "t"])
+def test_text_of_a_typed_file_that_is_not_utf8_is_refused(key: str, tmp_path: Path) -> None:
+    text = pa.StringArray.from_buffers(20, pa.array([b"ab"] * 20).buffers()[1], pa.py_buffer(b"\xff\xe9" * 20))
+    columns = {"t": text, "a": pa.array(range(20)), "y": pa.array(range(20))}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"the (column|key) 't' of .* is not UTF-8 text"):
+        load(tmp_path / "t.parquet", key=key)
+
+
 # -- whatever comes ---------------------------------------------------------------------------------
 
 cells = st.one_of(

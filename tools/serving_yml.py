@@ -2,11 +2,10 @@
 
 The group ``serve`` of pyproject.toml is resolved together with the server that Azure Machine Learning adds to an
 online deployment. That server, and what only it and MLflow need, are left out here: the service has its own
-versions of them. Run it as ``make lock``; ``--check`` only tells whether the file is as it would be written.
+versions of them. Run it as ``make lock``; a test holds it fresh.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,17 +64,5 @@ def _without(pins: list[str], others: list[str]) -> list[str]:
     return [pin for pin in pins if pin not in others]
 
 
-def main() -> int:
-    """Write the file, or check it."""
-    path, written = ROOT / "serving.yml", serving_yml()
-    if "--check" in sys.argv[1:]:
-        if path.read_text() != written:
-            print("serving.yml and uv.lock disagree: run `make lock`", file=sys.stderr)
-            return 1
-    else:
-        path.write_text(written)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    (ROOT / "serving.yml").write_text(serving_yml())

@@ -53,8 +53,10 @@ def escaped(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return a text as a span of code, which is shown as it is, whatever it holds."""
+    """Return a text as a span of code, which is shown as it is; one with a tag in it as escaped text."""
     shown = plain(text) or " "
+    if "<" in shown:  # a span of code is safe in Markdown, and not everything that shows a card reads Markdown
+        return escaped(shown)
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", shown)), default=0))
     room = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{room}{shown}{room}{fence}"

@@ -12,20 +12,23 @@ from trainer.material import Floats, Material, known, listed, quoted, spelled
 # Alone, a feature gives the target away from this share of its variance on, if the model leaves at least half of the
 # rest unexplained.
 LEAK_R2, LEAK_REST = 0.95, 0.5
+# A text that alone says so much is mostly one that names a country, say; it takes more to be remarked on.
+LEAK_R2_OF_TEXT = 0.99
 LEAK_ROWS = 30
 # Neighbours on each side whose mean predicts a row.
 NEIGHBOURS = 2
 # A column of integers numbers the rows where its values leave no more than this share of gaps.
 GAPS = 0.2
-NO_ROW_NUMBER = re.compile(
-    r"(^|[_\W])(year|yr|jahr|month|week|day|date|time|t|trend|period|quarter|hour|age)s?\d*$", re.I
-)
+TIME_NAME = re.compile(r"(^|[_\W])(year|yr|jahr|month|week|day|date|time|t|trend|period|quarter|hour|age)s?\d*$", re.I)
 YEARS = (1_500, 2_200)
 # Where nine of ten texts are numbers, the column was meant to be numeric.
 NUMERIC_SHARE = 0.9
 NUMBER = re.compile(r"\s*[+-]?(0|[1-9]\d*|\d*\.\d+|[1-9]\d*\.\d*|0\.)([eE][+-]?\d+)?\s*")
+CODE = re.compile(r"0\d+")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
+# What is neither all nines nor rare is a quantity: the zeros of an interaction, say.
+SENTINEL_SHARE = 0.2
 NINES = re.compile(r"-?(9{2,}|8{3,}|7{3,}|6{3,})")
 DISTINCT_SHARE = 0.95
 # What names an entity: at least this many, with so many rows each, most of them more than once, and alike.
@@ -45,8 +48,16 @@ def leak(material: Material) -> str:
     if material.n_rows < LEAK_ROWS or len(material.table.columns) < 2:
         return ""
     exact = _of_target(material)
-    alone = {name: share for name, share in _alone(material).items() if name not in exact}
-    found = [name for name, share in alone.items() if share >= LEAK_R2 and LEAK_REST * (1 - share) <= 1 - r2]
+    alone = {
+        name: share
+        for name, share in _alone(material).items()
+        if name not in exact and not TIME_NAME.search(name) and not _is_date(material, name)
+    }
+    found = [
+        name
+        for name, share in alone.items()
+        if share >= (LEAK_R2_OF_TEXT if name in material.texts else LEAK_R2) and LEAK_REST * (1 - share) <= 1 - r2
+    ]
     if not found:
         return ""
     found.sort(key=lambda name: -alone[name])
@@ -161,7 +172,7 @@ def row_number(material: Material) -> str:
     for name, values in zip(material.names, material.numbers.T, strict=True):
         n_rows = material.table.n_rows
         integers = n_rows >= 20 and not np.isnan(values).any() and bool((values == np.floor(values)).all())
-        if not integers or NO_ROW_NUMBER.search(name) or len(np.unique(values)) < len(values):
+        if not integers or TIME_NAME.search(name) or len(np.unique(values)) < len(values):
             continue
         low, high = values.min(), values.max()
         if (YEARS[0] <= low and high <= YEARS[1]) or high - low > (1 + GAPS) * n_rows or _is_date(material, name):
@@ -191,7 +202,8 @@ def sentinel(material: Material) -> str:
             gap = min(abs(value - others[0]), abs(value - others[-1]))
             spread = others[-1] - others[0]
             is_nines = NINES.fullmatch(f"{value:.0f}") is not None and value == np.floor(value)
-            if count >= 3 and (gap > 2 * spread or (is_nines and gap > 0.5 * spread)):
+            few = count <= SENTINEL_SHARE * material.n_rows
+            if count >= 3 and ((few and gap > 2 * spread) or (is_nines and gap > 0.5 * spread)):
                 found.append((name, value, count))
     if not found:
         return ""
@@ -209,7 +221,8 @@ def text_numbers(material: Material) -> str:
     for name, values in material.texts.items():
         texts = known(values)
         others = [text for text in texts if not NUMBER.fullmatch(text)]
-        if len(texts) >= 10 and len(others) <= (1 - NUMERIC_SHARE) * len(texts):
+        is_code = any(CODE.fullmatch(text) for text in others)
+        if len(texts) >= 10 and len(others) <= (1 - NUMERIC_SHARE) * len(texts) and not is_code:
             share = f"{len(texts) - len(others)} of {len(texts)} values"
             but = f"; {quoted(others[0])} is not" if others else ""
             return f"{quoted(name)} is text, although {share} are numbers{but}"

@@ -78,7 +78,7 @@ class Delimited:
         if not data.strip():
             raise UserError(f"{self.name} is empty", "give a table with a header and rows")
         try:
-            codecs.getincrementaldecoder("utf-8")().decode(data)  # it may end within a letter
+            data = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole).encode()  # no half a letter
         except UnicodeDecodeError as error:
             raise self._not_utf8(data) from error
         if b"\0" in data:
@@ -239,6 +239,10 @@ class Delimited:
             data = bytes(data)
         if self.dialect.encoding == "utf-16":
             data = data.decode("utf-16", errors="ignore").encode()
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return self._not_utf8(data)
         block = max(BLOCK_BYTES, min(len(data) + 1, 2**31 - 1))
         names = self.dialect.names
         with suppress(pa.ArrowInvalid):  # what is known is said below

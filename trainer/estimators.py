@@ -14,8 +14,8 @@ _positive: Reader = partial(number, low=0, open_low=True)
 _count: Reader = partial(integer, low=1, high=2**31 - 1)
 
 # The values of a text column that are encoded each for itself: in columns that are mostly 0, which cost a linear model
-# little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255,
-# and leaves those with fewer than 10 rows out.
+# little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255.
+# Of categories with few rows it leaves those with fewer than 10 out, and xgboost learns the rows by heart.
 MANY, FEW, NATIVE = 1_000, 20, 250
 
 
@@ -137,6 +137,7 @@ ESTIMATORS: dict[str, Estimator] = {
         scaled=False,
         takes_missing=True,
         most_categories=NATIVE,
+        rows_a_category=20,
         categorical=_feature_types,
         package="xgboost" if sys.platform == "darwin" else "xgboost-cpu",
     ),

@@ -89,6 +89,7 @@ class ArrowFile:
         """Give its rows."""
         with _damaged("Arrow IPC", self.name):
             for batch in self._all():
+                batch.validate(full=True)  # a damaged file would have Arrow read beyond its memory
                 chosen = batch.select(names)
                 for start in range(0, chosen.num_rows, BATCH_ROWS):
                     yield chosen.slice(start, BATCH_ROWS)

@@ -135,7 +135,7 @@ class Sink:
                     chunks.append(columns.encoded(column))
                 elif self.kinds[name] == "datetime":
                     chunks.append(columns.datetimes(column))
-            except pa.ArrowInvalid as error:
+            except pa.ArrowException as error:
                 raise UserError(
                     f"the column {name!r} of {self.data} cannot be read: {str(error).splitlines()[0][:200]}",
                     f"leave it out: drop={pasted([name])}",
@@ -160,7 +160,7 @@ class Sink:
         empty = pa.array([], pa.string()).dictionary_encode()
         try:
             return Text.of(pa.chunked_array(chunks or [empty]))
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, pa.ArrowException) as error:  # Arrow does not look at what a file holds
             raise UserError(
                 f"the column {name!r} of {self.data} is not UTF-8 text", f"leave it out: drop={pasted([name])}"
             ) from error

@@ -111,8 +111,9 @@ def listed(names: list[str]) -> str:
 
 
 def spelled(names: list[str]) -> str:
-    """Spell names as the parameter `drop` takes them."""
-    return ",".join('"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name for name in names)
+    """Spell names as the parameter `drop` takes them; what cannot be typed is a question mark."""
+    typed = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
+    return ",".join('"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name for name in typed)
 
 
 def quoted(text: object) -> str:

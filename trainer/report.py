@@ -17,7 +17,6 @@ import pandas as pd
 from trainer import card, figures, model_folder, pipeline, profile
 from trainer.card import Standing
 from trainer.errors import Remark
-from trainer.figures import draw_comparison as draw_comparison
 from trainer.lineage import Lineage
 from trainer.settings import BOUNDED, Bound, Settings
 
@@ -85,7 +84,7 @@ def metric_json(
         "baseline_RMSE": metrics["baseline_rmse"],
         "cv_RMSE_mean": metrics.get("cv_rmse_mean"),
         "cv_RMSE_std": metrics.get("cv_rmse_std"),
-        **({"coverage": metrics["coverage"]} if "coverage" in metrics else {}),
+        **({"coverage": metrics["coverage_90"]} if "coverage_90" in metrics else {}),
         "rows_train": metrics["rows_train"],
         "rows_test": metrics["rows_test"],
         "model_name": standing.model_name,

@@ -1,7 +1,7 @@
 """What becomes of a model that has been measured: logged, registered, compared, told, and, last of all, promoted."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,21 +66,29 @@ def _register(
     if result.table.time_cut:
         tags |= {"time": str(settings.time), "time_cut": result.table.time_cut}
     source = model.source or f"{run.artifact_uri}/{report.MODELS}"
-    with registry.registered(run, name, source, tags, model.id) as version, session.finishing():
-        challenger = comparison.Challenger(
-            name,
-            version,
-            tags,
-            {column.name: column.kind for column in result.table.columns},
-            result.table.test,
-            result.outcome.predicted,
-            settings.seed,
-        )
-        compared = _compare(run, challenger, result)
-        standing = card.Standing(run.id, name, version, compared.verdict.sentence, compared.verdict.promoted)
-        _conclude(run, result, traced, standing)
-        tracking.link(run, model, name, version)
-        registry.conclude(run.client, name, version, compared.verdict.sentence)
+    made = False
+    try:
+        with registry.registered(run, name, source, tags, model.id) as version, session.finishing():
+            made = True
+            challenger = comparison.Challenger(
+                name,
+                version,
+                tags,
+                {column.name: column.kind for column in result.table.columns},
+                result.table.test,
+                result.outcome.predicted,
+                settings.seed,
+            )
+            compared = _compare(run, challenger, result)
+            standing = card.Standing(run.id, name, version, compared.verdict.sentence, compared.verdict.promoted)
+            _conclude(run, result, traced, standing)
+            tracking.link(run, model, name, version)
+            registry.conclude(run.client, name, version, compared.verdict.sentence)
+    except UserError as error:
+        if not made:  # the model is stored all the same: `submit/remote.py attach JOB --register` reads what says so
+            with suppress(UserError):
+                _conclude(run, result, traced, card.Standing(run.id, verdict=f"not registered: {error.cause}"))
+        raise
     if not standing.promoted:
         return standing
     try:

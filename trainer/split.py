@@ -79,7 +79,7 @@ def key_values(column: pa.ChunkedArray, name: str, data: str) -> npt.NDArray[Any
         column = column.cast(pa.string())
     try:
         values: npt.NDArray[Any] = column.to_pandas().to_numpy()
-    except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+    except (UnicodeDecodeError, pa.ArrowException) as error:
         raise UserError(f"the key {name!r} of {data} is not UTF-8 text", "write that column as UTF-8") from error
     if values.dtype.kind in "biuf":
         return values
@@ -175,10 +175,14 @@ def take_out(values: Any, chosen: Mask) -> tuple[Any, Any]:
         return Text(kept, values.values), Text(taken, values.values)
     taken = values[chosen]
     end = 0
-    for block, out in zip(_blocks(values), _blocks(chosen), strict=True):
-        rest = block[~out]
+    for start in range(0, len(values), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        rest = values[rows][~chosen[rows]]
         values[end : end + len(rest)] = rest
         end += len(rest)
+    if values.flags.owndata and values.flags.c_contiguous:
+        values.resize((end, *values.shape[1:]), refcheck=False)  # give the rest back, where it lies
+        return values, taken
     return values[:end], taken
 
 

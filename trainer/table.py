@@ -185,7 +185,6 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Ro
     groups = _hashes(draft, draft.keys) if draft.keys else None
     in_test = _chosen(draft, roles, settings, groups)
     cut = str(draft.values(roles.time)[in_test].min()) if roles.time else ""
-    numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     keys = pd.DataFrame({name: values[in_test] for name, values in draft.keys.items()}) if draft.keys else None
     if roles.extra:
         draft.forget([roles.extra])
@@ -194,6 +193,7 @@ def _divided(draft: Draft, roles: Roles, settings: "Settings") -> tuple[Rows, Ro
     target, test_target = take_out(draft.target, in_test)
     own, test_own = (None, None) if groups is None else take_out(groups, in_test)
     others = {name: take_out(values, in_test) for name, values in draft.others.items()}
+    numbers = np.flatnonzero(in_test) if draft.kept is None else draft.kept[in_test]
     training = Rows(_frame(draft, matrix, {name: both[0] for name, both in others.items()}), target, own)
     frame = _frame(draft, test_matrix, {name: both[1] for name, both in others.items()})
     return training, Rows(frame, test_target, test_own, keys, numbers), cut

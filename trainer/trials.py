@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 
-from trainer import tracking, training
-from trainer.errors import UserError
+from trainer import figures, tracking, training
+from trainer.errors import UserError, disk_errors
 from trainer.evaluation import Folds
 from trainer.settings import CV_FOLDS, Settings
 from trainer.table import Table
@@ -63,6 +65,19 @@ def best(scores: Sequence[Score], where: str) -> Score:
     if not isfinite(found.rmse):
         raise UserError("every trial has diverged", f"search smaller values than those of {where}")
     return found
+
+
+def log_picture(run: tracking.Run, scores: Sequence[Score], title: str) -> None:
+    """Log figures/search.png: what cross-validation says of each trial against each hyperparameter."""
+    drawn = [(s.trial.params, s.folds.metrics["cv_rmse_mean"], s.folds.metrics["cv_rmse_std"]) for s in scores]
+    with (
+        disk_errors("write a figure to the temporary folder", "free some space there, or set TMPDIR to another disk"),
+        TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    ):
+        picture = Path(scratch) / figures.FOLDER / "search.png"
+        picture.parent.mkdir()
+        figures.draw_search(picture, drawn, title)
+        tracking.log_folder(run, Path(scratch))
 
 
 def _no_folds(why: str) -> UserError:

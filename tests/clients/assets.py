@@ -68,7 +68,7 @@ def main() -> None:
     client.compute.begin_create_or_update(cluster).result()
     found = client.compute.get("assets-cluster")
     say(
-        "cluster",
+        "assets cluster",
         tier=found.tier,
         listed=[row.name for row in client.compute.list() if row.name == found.name],
     )

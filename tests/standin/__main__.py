@@ -69,22 +69,24 @@ def main(arguments: list[str]) -> int:
 
 def _run(workspace: StandIn, command: list[str]) -> int:
     """Run a command to its end; Ctrl-C is the command's to answer."""
-    process = subprocess.Popen(command, env=workspace.process_environ())
-    while True:
+    # A handler, not SIG_IGN, which the command would inherit; and before it starts, so that nothing is left to chance.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        process = subprocess.Popen(command, env=workspace.process_environ())
         try:
             code = process.wait()
-        except KeyboardInterrupt:
-            continue
         except SystemExit:
             process.terminate()
             process.wait(30)
             raise
-        refused = sorted(set(workspace.refused_hosts))
-        if refused:
-            print(f"stand-in: refused to reach {', '.join(refused)}", file=sys.stderr)
-        for route in dict.fromkeys(workspace.unknown_routes):
-            print(f"stand-in: does not know {route}", file=sys.stderr)
-        return code if code >= 0 else 128 - code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    refused = sorted(set(workspace.refused_hosts))
+    if refused:
+        print(f"stand-in: refused to reach {', '.join(refused)}", file=sys.stderr)
+    for route in dict.fromkeys(workspace.unknown_routes):
+        print(f"stand-in: does not know {route}", file=sys.stderr)
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

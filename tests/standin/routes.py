@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.standin import assets, computes, control, dataplane, tracking
+from tests.standin import assets, computes, control, dataplane, faults, real, tracking
 from tests.standin.wire import Route
 
 ALL: list[Route] = [*control.ROUTES, *computes.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES]
@@ -13,12 +13,22 @@ def table() -> str:
     lines = ["| plane | route | api-version | evidence |", "|---|---|---|---|"]
     lines += [
         f"| {route.plane} | `{route.methods.replace(' ', ' or ')} {_short(route.template)}` | "
-        f"{route.versions.replace(' ', ', ') or '-'} | {route.evidence} |"
+        f"{route.versions.replace(' ', ', ') or '-'} | {real.verified(route) or route.evidence} |"
         for route in ALL
     ]
     lines += [
-        f"| mlflow | `{methods} api/2.0/mlflow/{name}` | - | {evidence} |"
+        f"| mlflow | `{methods.replace(' ', ' or ')} api/2.0/mlflow/{name}` | - | {evidence} |"
         for name, (methods, evidence) in tracking.EVIDENCE.items()
+    ]
+    return "\n".join(lines)
+
+
+def faults_table() -> str:
+    """Return the table of faults for README.md."""
+    lines = ["| kind | lasts | what happens |", "|---|---|---|"]
+    lines += [
+        f"| `{kind}` | {'until cleared' if kind in faults.LASTING else 'once'} | {text} |"
+        for kind, text in faults.KINDS.items()
     ]
     return "\n".join(lines)
 

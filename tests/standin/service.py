@@ -221,9 +221,10 @@ async def start_servers(service: Service) -> None:
     store += ["--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     accounts = {"AZURITE_ACCOUNTS": f"{names.ACCOUNT}:{service.storage.account_key}"}
     blob_process = service.start("azurite", store, environ | accounts)
-    server = [sys.executable, "-m", "tests.standin.mlflow_server", "--port", str(service.tracking.port)]
+    server = [sys.executable, str(KEEPER.with_name("mlflow_server.py")), "--port", str(service.tracking.port)]
     server += ["--store", str(root / "mlflow.db"), "--template", str(azurite.cache())]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(KEEPER.parents[2])}
+    server += ["--artifacts", f"{names.TRACKING_URI}/experiments"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
     mlflow_process = service.start("mlflow", server, environ | quiet)
     await asyncio.gather(
         reachable(f"http://127.0.0.1:{service.storage.port}/", blob_process, root / "azurite.log"),

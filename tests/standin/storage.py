@@ -45,6 +45,7 @@ class Storage:
     port: int
     key: bytes
     signed_for_jobs: set[str] = field(default_factory=set)
+    _shipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def account_key(self) -> str:
@@ -178,14 +179,17 @@ class Storage:
 
     def append(self, datastore: str, path: str, file: Path) -> None:
         """Add to an append blob what `file` has more than it, as a log is shipped."""
+        size = file.stat().st_size if file.exists() else 0  # what is written meanwhile is for the next time
+        if self._shipped.get(path) == size:
+            return
         blob = self.container(datastore).get_blob_client(path)
         try:
             offset = blob.get_blob_properties().size
         except ResourceNotFoundError:
             blob.create_append_blob()
             offset = 0
-        size = file.stat().st_size if file.exists() else 0  # what is written meanwhile is for the next time
         if size <= offset:
+            self._shipped[path] = offset
             return
         with file.open("rb") as log:
             log.seek(offset)
@@ -196,6 +200,7 @@ class Storage:
                     self.append(datastore, path, file)
                     return
                 offset += len(chunk)
+        self._shipped[path] = offset
 
 
 def _below(container: ContainerClient, prefix: str) -> Iterator[tuple[str, str]]:

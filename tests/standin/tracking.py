@@ -55,8 +55,8 @@ EVIDENCE = {
     "model-versions/*": ("GET POST PATCH DELETE", DESCRIBED),
     "logged-models*": ("any", f"{ACCOUNT}, azure-sdk-for-python#44896: 404, empty"),
     "traces*": ("any", "azure-sdk-for-python#40261: 403, empty"),
-    "anything else, and other versions": ("any", f"{ASSUMED}: 404, empty"),
-    "errors": ("any", "mlflow#8008: `error_code` and `Error.Message`, no `message`"),
+    "* (anything else, and other versions)": ("any", f"{ASSUMED}: 404, empty"),
+    "* (its errors)": ("any", "mlflow#8008: `error_code` and `Error.Message`, no `message`"),
 }
 _DROPPED = ("mlflow.source.name", "mlflow.source.type")
 STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}

@@ -110,10 +110,7 @@ class StandIn:
         if self._process is not None:
             return self
         log = self.folder.root / "service.log"
-        command = [sys.executable, "-m", "tests.standin.service", "--state", str(self.folder.root)]
-        command += ["--owner", str(self._owner), *self.options]
-        if self._ends_at is not None:
-            command += ["--lifetime", str(max(1.0, self._ends_at - time.time()))]
+        command = self._command()
         self.folder.ready.unlink(missing_ok=True)
         environ = {key: value for key, value in os.environ.items() if key.upper() not in _PROXIES}
         with log.open("ab") as output:
@@ -135,6 +132,13 @@ class StandIn:
                 raise RuntimeError(f"the stand-in does not start:\n{said}")
             time.sleep(0.02)
         return self
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "tests.standin.service", "--state", str(self.folder.root)]
+        command += ["--owner", str(self._owner), *self.options]
+        if self._ends_at is not None:
+            command += ["--lifetime", str(max(1.0, self._ends_at - time.time()))]
+        return command
 
     def _said(self) -> str:
         """Return the ends of the logs of the service and its servers."""
