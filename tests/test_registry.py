@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 
-from trainer import registry, tracking
+from trainer import claims, registry, tracking
 from trainer.errors import UserError
 
 
@@ -97,7 +97,7 @@ def test_a_registry_without_aliases_has_a_tag(
         registry.promote(store, "m", number, "none")
         assert registry.find_champion(store, "m").number == number
     tagged = [version.tags.get(registry.CHAMPION) for version in registry.versions(store, "m")]
-    assert tagged == [None, "true"]
+    assert tagged == ["false", "true"]
 
 
 def test_a_server_that_fails_is_not_taken_for_one_without_aliases(
@@ -143,18 +143,25 @@ def test_all_versions_are_listed_however_many_pages(
     assert numbers(store, "m") == ["1", "2", "3", "4", "5"]
 
 
-def test_rivals_claim_the_place_or_have_taken_it_meanwhile(store: mlflow.MlflowClient) -> None:
-    for _ in range(4):
+def test_what_has_come_into_question_since_others_were_settled(store: mlflow.MlflowClient) -> None:
+    for _ in range(6):
         add(store, "m")
-    registry.promote(store, "m", "1", "none")
-    registry.claim(store, "m", "2")
-    known = registry.settled(store, "m")
-    assert known == {"1"}
-    registry.promote(store, "m", "3", "1")
-    assert [str(one.version) for one in registry.rivals(store, "m", known)] == ["2", "3"]
-    assert [str(one.version) for one in registry.rivals(store, "m", known | {"2"})] == ["3"]
-    registry.withdraw(store, "m", "2")
-    assert [str(one.version) for one in registry.rivals(store, "m", known)] == ["3"]
+    claims.write(store, "m", "1", "1")
+    claims.write(store, "m", "2", "2", claims.OPEN)  # killed, or slow
+    settled = claims.read(registry.versions(store, "m"))
+    claims.write(store, "m", "3", "3", claims.OPEN)
+    claims.write(store, "m", "6", "6", ", by hand")
+    claims.write(store, "m", "4", "5")  # it has found another one better than its own
+    store.delete_model_version("m", "5")
+    assert claims.open_ones(registry.versions(store, "m")) == ["2", "3"]
+
+    def entrants(champion: str) -> list[str]:
+        found = claims.entrants(registry.versions(store, "m"), settled, champion)
+        return [str(one.version) for one in found]
+
+    assert entrants("1") == ["1", "6", "2", "3"]
+    assert entrants("6") == ["6", "2", "3"]
+    assert entrants("none") == ["6", "2", "3"]
 
 
 def test_a_clock_that_is_slow_makes_no_champion_of_the_past(

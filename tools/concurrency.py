@@ -1,7 +1,7 @@
 """Start several runs at once on one store, and look at what they have left.
 
-    uv run python tools/concurrency.py                                   # 2, 4, 8 runs on a new SQLite file, on a server
-    uv run python tools/concurrency.py --postgres postgresql://me@127.0.0.1/empty    # and on a server with PostgreSQL
+    uv run python tools/concurrency.py                               # 2, 4, 8 runs: a new SQLite file, a server
+    uv run python tools/concurrency.py --postgres postgresql://me@127.0.0.1/empty    # and one with PostgreSQL
 
 Every run must end well, each have a version of its own with a verdict, and the best model be champion.
 """

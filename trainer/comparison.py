@@ -1,13 +1,13 @@
 """Is a model better than the champion, and may they be compared? Both score the same test rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer import bootstrap, model_folder, registry
+from trainer import bootstrap, claims, model_folder, registry
 from trainer.errors import UnreachableError, UserError
 from trainer.readers import NONE
 
@@ -104,18 +104,18 @@ class Challenger:
 class Comparison:
     """A verdict, the champion that it is about, and what the champion predicted for the test rows.
 
-    `settled` are the versions that were or had been champion when the comparison began.
+    `settled` are the claims of other runs, by version, when the comparison began: before the champion was looked up.
     """
 
     verdict: Verdict
     champion: str
     by_champion: Floats | None = None
-    settled: frozenset[str] = frozenset()
+    settled: Mapping[str, str] = field(default_factory=dict)
 
 
 def against_champion(client: "MlflowClient", challenger: Challenger) -> Comparison:
     """Compare a version with the champion; nothing is promoted here."""
-    settled = registry.settled(client, challenger.name)
+    settled = claims.read(registry.versions(client, challenger.name))
     champion = registry.find_champion(client, challenger.name)
     if champion.version is None:
         why = f": {champion.remark}" if champion.remark else ""

@@ -5,7 +5,7 @@ Where somebody has deleted that version by hand, there is no champion, and whoev
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,13 +27,13 @@ CHAMPION = "champion"
 VERDICT = "champion_verdict"
 SINCE = "champion_since"
 AFTER = "champion_after"
-# On a version while its run is about to move the alias, so that those who do so at the same moment see each other.
-CLAIM = "champion_claim"
 NOBODY = "none"
 # The verdict of a version that is still being compared.
 PENDING = "pending"
 
 PAGE = 200
+# How often a version is dated again, where the registry has no aliases and other runs do the same.
+ATTEMPTS = 8
 # A kill between the verdict and the end of the run concerns one of the newest versions; their runs are looked at.
 NEWEST = 3
 LOOK = "check the name, the version and MLFLOW_TRACKING_URI; the UI shows the models that there are"
@@ -242,10 +242,11 @@ def describe(client: "MlflowClient", name: str, version: str, of_model: str, of_
 
 
 def find_champion(client: "MlflowClient", name: str) -> Champion:
-    """Find the champion of a registered model: the version with the alias, or with the tag ``champion=true``.
+    """Find the champion of a registered model: the version with the alias, or the last one that was given the tag.
 
     MLflow's own registry has aliases. Whether an Azure Machine Learning workspace has them is not documented: where
-    there are none, the tag says the same; of two that have it for a moment, the later one is champion.
+    there are none, a tag ``champion`` says the same. It is ``false`` where another version has followed; what decides
+    is which of them has it since when, so that two runs at the same moment cannot take it from each other.
     """
     from mlflow.exceptions import MlflowException
 
@@ -259,8 +260,7 @@ def find_champion(client: "MlflowClient", name: str) -> Champion:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
             return Champion(None, f"version {number}, the champion, has been deleted")
-    tagged = [one for one in versions(client, name) if one.tags.get(CHAMPION) == "true"]
-    return Champion(max(tagged, key=_rank, default=None))
+    return Champion(_last(versions(client, name)))
 
 
 def promote(client: "MlflowClient", name: str, version: str, after: str) -> None:
@@ -273,54 +273,40 @@ def promote(client: "MlflowClient", name: str, version: str, after: str) -> None
         moves.
     """
     what = f"make version {version} of {name} the champion"
-    since = max(datetime.now(UTC).isoformat(timespec="milliseconds"), _later_than_all(versions(client, name)))
     with said_to_server(what):
         client.set_model_version_tag(name, version, AFTER, after)
-        client.set_model_version_tag(name, version, SINCE, since)
+    _date(client, name, version, versions(client, name))
     if optional(what, lambda: client.set_registered_model_alias(name, CHAMPION, version)):
         return
     with said_to_server(what):
         client.set_model_version_tag(name, version, CHAMPION, "true")
-        for other in versions(client, name):
-            # of two at the same moment the later one keeps its tag, so that there is always one
-            if other.tags.get(CHAMPION) == "true" and _rank(other) < (since, int(version)):
-                client.delete_model_version_tag(name, str(other.version), CHAMPION)
+    for _ in range(ATTEMPTS):
+        last = _last(known := versions(client, name))
+        if last is None or str(last.version) == version:
+            break
+        _date(client, name, version, known)  # another run has dated a version, or this one anew, at the same moment
+    with said_to_server(what):
+        for other in known:
+            if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
+                client.set_model_version_tag(name, str(other.version), CHAMPION, "false")
 
 
-def _rank(version: "ModelVersion") -> tuple[str, int]:
-    return version.tags.get(SINCE, ""), int(version.version)
+def _last(known: "Sequence[ModelVersion]") -> "ModelVersion | None":
+    """Return the version that was made champion last, where a tag says so."""
+    tagged = [one for one in known if CHAMPION in one.tags]
+    return max(tagged, key=lambda one: (one.tags.get(SINCE, ""), int(one.version)), default=None)
 
 
-def _later_than_all(known: "Sequence[ModelVersion]") -> str:
-    """Return the first millisecond after the last promotion, since the clocks of two machines may differ."""
+def _date(client: "MlflowClient", name: str, version: str, known: "Sequence[ModelVersion]") -> None:
+    """Note since when a version is champion: later than all others, since the clocks of two machines may differ."""
+    since = datetime.now(UTC).isoformat(timespec="milliseconds")
     last = max((one.tags.get(SINCE, "") for one in known), default="")
-    try:
-        return (datetime.fromisoformat(last) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
-    except ValueError:
-        return ""
-
-
-def claim(client: "MlflowClient", name: str, version: str) -> None:
-    """Note on a version that its run is about to make it the champion."""
+    with suppress(ValueError):  # somebody else's tag
+        since = max(
+            since, (datetime.fromisoformat(last) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
+        )
     with said_to_server(f"tag version {version} of {name}"):
-        client.set_model_version_tag(name, version, CLAIM, "true")
-
-
-def withdraw(client: "MlflowClient", name: str, version: str) -> None:
-    """Take a claim back: the alias is where it belongs."""
-    with said_to_server(f"tag version {version} of {name}"):
-        client.delete_model_version_tag(name, version, CLAIM)
-
-
-def settled(client: "MlflowClient", name: str) -> frozenset[str]:
-    """Return the versions that are or have been champion, and whose runs have nothing more to say about it."""
-    return frozenset(str(one.version) for one in versions(client, name) if SINCE in one.tags and CLAIM not in one.tags)
-
-
-def rivals(client: "MlflowClient", name: str, known: Collection[str]) -> "list[ModelVersion]":
-    """Return the versions that claim the place, or have taken it, and are not `known`; oldest first."""
-    claiming = [one for one in versions(client, name) if SINCE in one.tags or CLAIM in one.tags]
-    return [one for one in claiming if str(one.version) not in known]
+        client.set_model_version_tag(name, version, SINCE, since)
 
 
 @contextmanager

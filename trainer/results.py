@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, tracking
-from trainer.errors import Remark, UserError, disk_errors
+from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, signals, tracking
+from trainer.errors import Interrupted, Remark, UserError, disk_errors
 from trainer.lineage import Lineage
 from trainer.settings import Settings
 from trainer.table import Table
@@ -92,13 +92,24 @@ def _register(
     if not standing.promoted:
         return standing
     try:
-        verdict = _promote(run, challenger, compared, result)
-        return replace(standing, verdict=verdict.sentence, promoted=verdict.promoted)
-    except UserError as error:
+        decided = promotion.contest(run.client, challenger, compared)
+    except (UserError, Interrupted) as error:
+        failed = f"has not become champion: {tracking.reason(error)}"
+        with suppress(UserError, Interrupted), signals.hurried(error):  # what is said of the clean-up came second
+            if registry.find_champion(run.client, name).number == version:
+                failed = f"is champion, and no other was looked for: {tracking.reason(error)}"
+            else:
+                _correct(run, result, traced, replace(standing, promoted=False, verdict=f"version {version} {failed}"))
+        if isinstance(error, Interrupted):
+            raise
         raise UserError(
-            f"version {version} of {name} is registered, and has not become champion: {error.cause}",
-            registry.replace_command(name, version),
+            f"version {version} of {name} is registered, and {failed}", registry.replace_command(name, version)
         ) from error
+    if decided == compared.verdict:
+        return standing
+    standing = replace(standing, verdict=decided.sentence, promoted=False)
+    _correct(run, result, traced, standing)
+    return standing
 
 
 def _compare(run: tracking.Run, challenger: comparison.Challenger, result: Result) -> comparison.Comparison:
@@ -141,15 +152,11 @@ def _conclude(run: tracking.Run, result: Result, traced: Lineage, standing: card
         registry.describe(run.client, str(standing.model_name), standing.version, of_model, text)
 
 
-def _promote(
-    run: tracking.Run, challenger: comparison.Challenger, compared: comparison.Comparison, result: Result
-) -> comparison.Verdict:
-    """Move the alias, unless another run has a better model; where the verdict is another then, write that one."""
-    decided = promotion.contest(run.client, challenger, compared, lambda: _compare(run, challenger, result)).verdict
-    if decided != compared.verdict:
-        registry.conclude(run.client, challenger.name, challenger.version, decided.sentence)
-        tracking.log(run, tags={registry.VERDICT: decided.sentence})
-    return decided
+def _correct(run: tracking.Run, result: Result, traced: Lineage, standing: card.Standing) -> None:
+    """Write another verdict than the one that was written before the alias was to move."""
+    registry.conclude(run.client, str(standing.model_name), str(standing.version), str(standing.verdict))
+    tracking.log(run, tags={registry.VERDICT: str(standing.verdict)})
+    _conclude(run, result, traced, standing)
 
 
 @contextmanager
