@@ -53,7 +53,7 @@ class Turns:
     def _next(self, turn: int) -> int:
         if not self.order:
             return int(self.random.choice(sorted(self.alive)))
-        first = next(number for number in self.order if number in self.alive)
+        first: int = next(number for number in self.order if number in self.alive)
         if turn in self.changes:
             self.order.remove(first)
             self.order.append(first)
