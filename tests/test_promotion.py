@@ -75,7 +75,7 @@ class Turns:
 
 @dataclass
 class Registry:
-    """A registry of one model, which answers each request at once and lets another run go on after it."""
+    """A registry of one model, which lets other runs go on before it does what it is asked: requests take a while."""
 
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     alias: dict[str, str] = field(default_factory=dict)
@@ -86,32 +86,29 @@ class Registry:
         return SimpleNamespace(version=number, tags=dict(self.tags[number]))
 
     def get_registered_model(self, _: str) -> Any:
-        found = SimpleNamespace(aliases=dict(self.alias))
         self.pause()
-        return found
+        return SimpleNamespace(aliases=dict(self.alias))
 
     def get_model_version(self, _: str, number: str) -> Any:
-        found = self._version(number)
         self.pause()
-        return found
+        return self._version(number)
 
     def search_model_versions(self, *_: Any, **__: Any) -> Any:
         class Page(list[Any]):
             token = None
 
-        found = Page(self._version(number) for number in self.tags)
         self.pause()
-        return found
+        return Page(self._version(number) for number in self.tags)
 
     def set_model_version_tag(self, _: str, number: str, key: str, text: str) -> None:
-        self.tags[number][key] = text
         self.pause()
+        self.tags[number][key] = text
 
     def set_registered_model_alias(self, _: str, alias: str, number: str) -> None:
+        self.pause()
         if not self.has_aliases:
             raise mlflow.MlflowException("", RESOURCE_DOES_NOT_EXIST)
         self.alias[alias] = number
-        self.pause()
 
 
 @pytest.fixture
