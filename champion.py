@@ -6,9 +6,10 @@ python champion.py --model-name diabetes-progression --version 2    # make versi
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainer import cli, registry, settings
+from trainer import claims, cli, registry, settings
 from trainer.causes import command
 from trainer.errors import UserError
 
@@ -59,6 +60,10 @@ def promote(client: "MlflowClient", name: str, version: str) -> None:
     verdict = known[version].tags.get(registry.VERDICT, "")
     by_hand = f"promoted by hand, after version {former}" + (f"; before that: {verdict}" if verdict else "")
     registry.conclude(client, name, version, by_hand)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    for number in claims.open_ones(known.values()):  # left by runs that were killed; a person has decided now
+        claims.write(client, name, number, number, f", until {now}")
+    claims.write(client, name, version, version, f", by hand, {now}")
     registry.promote(client, name, version, former)
 
 

@@ -6,7 +6,7 @@ import pytest
 import champion
 from tests.conftest import Trainer, script
 from tests.test_registry import add, run_in
-from trainer import registry
+from trainer import claims, registry
 
 
 @pytest.fixture
@@ -46,8 +46,11 @@ def test_a_version_is_promoted_by_hand(shows: Trainer, store: mlflow.MlflowClien
     for verdict in ("version 1 is the first champion", "version 2 cannot be compared"):
         add(store, "m", **{registry.VERDICT: verdict})
     registry.promote(store, "m", "1", "none")
+    claims.write(store, "m", "1", "1", claims.OPEN)
     done = shows(model_name="m", version=2)
     assert done.code == 0
+    told = claims.read(registry.versions(store, "m"))
+    assert [told["1"][:21], told["2"][:22]] == ["for version 1, until ", "for version 2, by hand"]
     assert "champion      models:/m/2" in done.out
     assert "promoted by hand, after version 1; before that: version 2 cannot be compared" in done.out
     assert registry.find_champion(store, "m").number == "2"

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 
-from trainer import registry, tracking
+from trainer import claims, registry, tracking
 from trainer.errors import UserError
 
 
@@ -97,7 +97,7 @@ def test_a_registry_without_aliases_has_a_tag(
         registry.promote(store, "m", number, "none")
         assert registry.find_champion(store, "m").number == number
     tagged = [version.tags.get(registry.CHAMPION) for version in registry.versions(store, "m")]
-    assert tagged == [None, "true"]
+    assert tagged == ["false", "true"]
 
 
 def test_a_server_that_fails_is_not_taken_for_one_without_aliases(
@@ -143,19 +143,51 @@ def test_all_versions_are_listed_however_many_pages(
     assert numbers(store, "m") == ["1", "2", "3", "4", "5"]
 
 
-def test_a_rival_took_the_same_place_meanwhile(store: mlflow.MlflowClient) -> None:
-    for _ in range(4):
+def test_what_has_come_into_question_since_others_were_settled(store: mlflow.MlflowClient) -> None:
+    for _ in range(6):
         add(store, "m")
-    registry.promote(store, "m", "1", "none")
-    before = registry.reigned(store, "m")
-    assert before == {"1"}
+    claims.write(store, "m", "1", "1")
+    claims.write(store, "m", "2", "2", claims.OPEN)  # killed, or slow
+    settled = claims.read(registry.versions(store, "m"))
+    claims.write(store, "m", "3", "3", claims.OPEN)
+    claims.write(store, "m", "6", "6", ", by hand")
+    claims.write(store, "m", "4", "5")  # it has found another one better than its own
+    store.delete_model_version("m", "5")
+    assert claims.open_ones(registry.versions(store, "m")) == ["2", "3"]
+
+    def entrants(champion: str) -> list[str]:
+        found = claims.entrants(registry.versions(store, "m"), settled, champion)
+        return [str(one.version) for one in found]
+
+    assert entrants("1") == ["1", "6", "2", "3"]
+    assert entrants("6") == ["6", "2", "3"]
+    assert entrants("none") == ["6", "2", "3"]
+
+
+def test_a_clock_that_is_slow_makes_no_champion_of_the_past(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        add(store, "m")
+    store.set_model_version_tag("m", "1", registry.SINCE, "2999-01-01T00:00:00.000+00:00")
     registry.promote(store, "m", "2", "1")
-    registry.promote(store, "m", "3", "1")
-    for version, other in {"3": "2", "2": "3"}.items():
-        rival = registry.rival(store, "m", version, before)
-        assert rival is not None
-        assert str(rival.version) == other
-        assert registry.rival(store, "m", version, before | {other}) is None
+    assert store.get_model_version("m", "2").tags[registry.SINCE] == "2999-01-01T00:00:00.001+00:00"
+
+
+def test_a_version_whose_run_the_registry_has_lost_is_known_by_its_source() -> None:
+    from mlflow.entities.model_registry import ModelVersion
+
+    run = "0123456789abcdef0123456789abcdef"
+    sources = {
+        f"/somewhere/0/{run}/artifacts/models": run,
+        f"mlflow-artifacts:/0/{run}/artifacts": run,
+        "azureml://westeurope.api/mlflow/v2.0/workspaces/w/experiments/e/runs/my_job_1/artifacts/models": "my_job_1",
+        "models:/m-0123": "",
+        "file:///elsewhere": "",
+    }
+    for source, expected in sources.items():
+        assert registry.run_of(ModelVersion("m", "1", 0, source=source)) == expected
+    assert registry.run_of(ModelVersion("m", "1", 0, source=f"/0/{run}/artifacts/models", run_id="own")) == "own"
 
 
 def test_a_model_that_is_nowhere(store: mlflow.MlflowClient, tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from tests.conftest import ROOT, Trainer, run_id
-from trainer import card, comparison, figures, registry, results, settings, tracking, training
+from trainer import card, comparison, figures, registry, report, results, settings, tracking, training
 from trainer.errors import Interrupted, UserError
 from trainer.results import Result
 from trainer.table import load
 
 Store = Callable[[Result], card.Standing]
+STOPPED = "stopped by SIGTERM"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,11 @@ def champion(client: mlflow.MlflowClient) -> str:
 
 def statuses(client: mlflow.MlflowClient) -> dict[str, str]:
     return {str(v.version): client.get_run(v.run_id).info.status for v in registry.versions(client, "m")}
+
+
+def written(client: mlflow.MlflowClient, standing: card.Standing) -> Any:
+    """Read the metric.json of a run."""
+    return json.loads(Path(client.download_artifacts(standing.run_id, report.METRICS)).read_text(encoding="utf-8"))
 
 
 def test_the_better_one_becomes_champion_and_a_worse_one_does_not(
@@ -180,7 +186,12 @@ def test_a_champion_that_changes_while_it_is_compared_is_compared_again(
     assert champion(store) == "3"
     assert not standing.promoted
     assert "version 3" in str(standing.verdict)
+    assert "version 2 is better than version 1" in str(standing.verdict)
+    assert "since version 3 came at the same moment and is champion" in str(standing.verdict)
     assert store.get_model_version("m", "2").tags[registry.VERDICT] == standing.verdict
+    assert "came at the same moment" in store.get_model_version("m", "2").description
+    facts = written(store, standing)
+    assert (facts["promoted"], facts["champion_verdict"]) == (False, standing.verdict)
 
 
 @pytest.mark.parametrize(("earlier", "later", "winner"), [("1", "300", "2"), ("300", "1", "3")])
@@ -283,6 +294,7 @@ def test_an_interruption_after_the_end_of_a_run_takes_nothing_back(
     with pytest.raises(Interrupted):
         stores(learnt("1"))
     assert statuses(store) == {"1": "FINISHED"}
+    assert store.get_model_version("m", "1").tags[registry.VERDICT] == f"version 1 has not become champion: {STOPPED}"
 
 
 def test_an_alias_that_cannot_move_leaves_the_version(
@@ -297,6 +309,9 @@ def test_an_alias_that_cannot_move_leaves_the_version(
     assert "version 1 of m is registered, and has not become champion" in caught.value.cause
     assert caught.value.remedy.endswith("champion.py --model-name m --version 1")
     assert statuses(store) == {"1": "FINISHED"}
+    facts = written(store, card.Standing(str(store.get_model_version("m", "1").run_id)))
+    assert not facts["promoted"]
+    assert "version 1 has not become champion: MLflow at " in facts["champion_verdict"]
 
 
 def test_more_data_is_a_tie_and_the_champion_stays(trains: Trainer, store: mlflow.MlflowClient) -> None:

@@ -1,13 +1,13 @@
 """Is a model better than the champion, and may they be compared? Both score the same test rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer import bootstrap, model_folder, registry
+from trainer import bootstrap, claims, model_folder, registry
 from trainer.errors import UnreachableError, UserError
 from trainer.readers import NONE
 
@@ -104,25 +104,25 @@ class Challenger:
 class Comparison:
     """A verdict, the champion that it is about, and what the champion predicted for the test rows.
 
-    `reigned` are the versions that were or had been champion when the comparison began.
+    `settled` are the claims of other runs, by version, when the comparison began: before the champion was looked up.
     """
 
     verdict: Verdict
     champion: str
     by_champion: Floats | None = None
-    reigned: frozenset[str] = frozenset()
+    settled: Mapping[str, str] = field(default_factory=dict)
 
 
 def against_champion(client: "MlflowClient", challenger: Challenger) -> Comparison:
     """Compare a version with the champion; nothing is promoted here."""
-    reigned = registry.reigned(client, challenger.name)
+    settled = claims.read(registry.versions(client, challenger.name))
     champion = registry.find_champion(client, challenger.name)
     if champion.version is None:
         why = f": {champion.remark}" if champion.remark else ""
         first = "the first champion" if not why else "the champion now"
         verdict = Verdict(True, f"version {challenger.version} is {first}{why}")
-        return Comparison(verdict, champion.number, reigned=reigned)
-    return replace(against(challenger, champion.version), reigned=reigned)
+        return Comparison(verdict, champion.number, settled=settled)
+    return replace(against(challenger, champion.version), settled=settled)
 
 
 def against(challenger: Challenger, champion: "ModelVersion") -> Comparison:

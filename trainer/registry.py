@@ -4,10 +4,11 @@ A version is registered whole or not at all, and the alias moves last: an alias 
 Where somebody has deleted that version by hand, there is no champion, and whoever asks is told so.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,13 @@ NOBODY = "none"
 PENDING = "pending"
 
 PAGE = 200
+# How often a version is dated again, where the registry has no aliases and other runs do the same.
+ATTEMPTS = 8
 # A kill between the verdict and the end of the run concerns one of the newest versions; their runs are looked at.
 NEWEST = 3
 LOOK = "check the name, the version and MLFLOW_TRACKING_URI; the UI shows the models that there are"
+# A run's id in the address of its artifacts: MLflow's own, and that of a workspace (`.../runs/JOB/artifacts/...`).
+_RUN = re.compile(r"([0-9a-f]{32})/artifacts(?:/|$)|(?<=/runs/)([^/]+)/artifacts(?:/|$)")
 # A registry that has a version of this name already, in MLflow's words and a workspace's.
 _EXISTS = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 
@@ -169,7 +174,15 @@ def _create_version(
 
 def _of_run(client: "MlflowClient", name: str, run_id: str) -> str | None:
     """Find the version of a run whose registration was interrupted before its number was known."""
-    return next((str(one.version) for one in versions(client, name) if one.run_id == run_id), None)
+    return next((str(one.version) for one in versions(client, name) if run_of(one) == run_id), None)
+
+
+def run_of(version: "ModelVersion") -> str:
+    """Return the run of a version; where a registry has lost it, the one in whose artifacts the model is."""
+    if version.run_id:
+        return str(version.run_id)
+    found = _RUN.search(version.source or "")
+    return (found[1] or found[2]) if found else ""
 
 
 def _take_back(client: "MlflowClient", name: str, version: str | None, is_new: bool) -> None:
@@ -190,7 +203,7 @@ def close_abandoned(run: Run, name: str) -> list[str]:
 
     closed = []
     try:
-        own = [one for one in versions(run.client, name) if VERDICT in one.tags and one.run_id != run.id]
+        own = [one for one in versions(run.client, name) if VERDICT in one.tags and run_of(one) != run.id]
         suspects = [one for one in own[:-NEWEST] if one.tags[VERDICT] == PENDING] + own[-NEWEST:]
         champion_number = find_champion(run.client, name).number if suspects else NOBODY
     except UserError as error:
@@ -202,14 +215,14 @@ def close_abandoned(run: Run, name: str) -> list[str]:
             continue
         with said_to_server("look for versions that were left half made"):
             try:
-                status = run.client.get_run(one.run_id).info.status if one.run_id else "FINISHED"
+                status = run.client.get_run(number).info.status if (number := run_of(one)) else "FINISHED"
             except MlflowException:
                 continue  # its run was deleted: somebody has tidied up, and kept the version
         if status in ("FAILED", "KILLED"):
             with said_to_server(f"take back version {one.version} of {name}"):
                 run.client.delete_model_version(name, str(one.version))
             closed.append(str(one.version))
-            print(f"closed      version {one.version} of {name}: its run {one.run_id} failed before it was whole")
+            print(f"closed      version {one.version} of {name}: its run {run_of(one)} failed before it was whole")
     return closed
 
 
@@ -229,10 +242,11 @@ def describe(client: "MlflowClient", name: str, version: str, of_model: str, of_
 
 
 def find_champion(client: "MlflowClient", name: str) -> Champion:
-    """Find the champion of a registered model: the version with the alias, or with the tag ``champion=true``.
+    """Find the champion of a registered model: the version with the alias, or the last one that was given the tag.
 
     MLflow's own registry has aliases. Whether an Azure Machine Learning workspace has them is not documented: where
-    there are none, the tag says the same; of two that have it for a moment, the later one is champion.
+    there are none, a tag ``champion`` says the same. It is ``false`` where another version has followed; what decides
+    is which of them has it since when, so that two runs at the same moment cannot take it from each other.
     """
     from mlflow.exceptions import MlflowException
 
@@ -246,8 +260,7 @@ def find_champion(client: "MlflowClient", name: str) -> Champion:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
             return Champion(None, f"version {number}, the champion, has been deleted")
-    tagged = [one for one in versions(client, name) if one.tags.get(CHAMPION) == "true"]
-    return Champion(max(tagged, key=lambda one: (one.tags.get(SINCE, ""), int(one.version)), default=None))
+    return Champion(_last(versions(client, name)))
 
 
 def promote(client: "MlflowClient", name: str, version: str, after: str) -> None:
@@ -257,32 +270,43 @@ def promote(client: "MlflowClient", name: str, version: str, after: str) -> None
     ----------
     after : str
         The version whose place it takes, or ``none``. That and the time are noted on the version before the alias
-        moves, so that two that take one place at the same moment see each other.
+        moves.
     """
-    with said_to_server(f"make version {version} of {name} the champion"):
+    what = f"make version {version} of {name} the champion"
+    with said_to_server(what):
         client.set_model_version_tag(name, version, AFTER, after)
-        client.set_model_version_tag(name, version, SINCE, datetime.now(UTC).isoformat(timespec="milliseconds"))
-    if optional(
-        f"make version {version} of {name} the champion",
-        lambda: client.set_registered_model_alias(name, CHAMPION, version),
-    ):
+    _date(client, name, version, versions(client, name))
+    if optional(what, lambda: client.set_registered_model_alias(name, CHAMPION, version)):
         return
-    with said_to_server(f"make version {version} of {name} the champion"):
+    with said_to_server(what):
         client.set_model_version_tag(name, version, CHAMPION, "true")
-        for other in versions(client, name):
+    for _ in range(ATTEMPTS):
+        last = _last(known := versions(client, name))
+        if last is None or str(last.version) == version:
+            break
+        _date(client, name, version, known)  # another run has dated a version, or this one anew, at the same moment
+    with said_to_server(what):
+        for other in known:
             if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
-                client.delete_model_version_tag(name, str(other.version), CHAMPION)
+                client.set_model_version_tag(name, str(other.version), CHAMPION, "false")
 
 
-def reigned(client: "MlflowClient", name: str) -> frozenset[str]:
-    """Return the versions that are or have been champion."""
-    return frozenset(str(one.version) for one in versions(client, name) if SINCE in one.tags)
+def _last(known: "Sequence[ModelVersion]") -> "ModelVersion | None":
+    """Return the version that was made champion last, where a tag says so."""
+    tagged = [one for one in known if CHAMPION in one.tags]
+    return max(tagged, key=lambda one: (one.tags.get(SINCE, ""), int(one.version)), default=None)
 
 
-def rival(client: "MlflowClient", name: str, version: str, before: frozenset[str]) -> "ModelVersion | None":
-    """Find another version that has become champion since `before` was `reigned`."""
-    new = {str(one.version): one for one in versions(client, name) if SINCE in one.tags}
-    return next((one for number, one in reversed(new.items()) if number not in {*before, version}), None)
+def _date(client: "MlflowClient", name: str, version: str, known: "Sequence[ModelVersion]") -> None:
+    """Note since when a version is champion: later than all others, since the clocks of two machines may differ."""
+    since = datetime.now(UTC).isoformat(timespec="milliseconds")
+    last = max((one.tags.get(SINCE, "") for one in known), default="")
+    with suppress(ValueError):  # somebody else's tag
+        since = max(
+            since, (datetime.fromisoformat(last) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
+        )
+    with said_to_server(f"tag version {version} of {name}"):
+        client.set_model_version_tag(name, version, SINCE, since)
 
 
 @contextmanager

@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer import card, checks, comparison, figures, lineage, pipeline, registry, report, tracking
-from trainer.errors import Remark, UserError, disk_errors
+from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, signals, tracking
+from trainer.errors import Interrupted, Remark, UserError, disk_errors
 from trainer.lineage import Lineage
 from trainer.settings import Settings
 from trainer.table import Table
 from trainer.training import Outcome
-
-# How often a comparison is made again because another run has changed the champion meanwhile.
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,24 @@ def _register(
     if not standing.promoted:
         return standing
     try:
-        verdict = _promote(run, challenger, compared, result)
-        return replace(standing, verdict=verdict.sentence, promoted=verdict.promoted)
-    except UserError as error:
+        decided = promotion.contest(run.client, challenger, compared)
+    except (UserError, Interrupted) as error:
+        failed = f"has not become champion: {tracking.reason(error)}"
+        with suppress(UserError, Interrupted), signals.hurried(error):  # what is said of the clean-up came second
+            if registry.find_champion(run.client, name).number == version:
+                failed = f"is champion, and no other was looked for: {tracking.reason(error)}"
+            else:
+                _correct(run, result, traced, replace(standing, promoted=False, verdict=f"version {version} {failed}"))
+        if isinstance(error, Interrupted):
+            raise
         raise UserError(
-            f"version {version} of {name} is registered, and has not become champion: {error.cause}",
-            registry.replace_command(name, version),
+            f"version {version} of {name} is registered, and {failed}", registry.replace_command(name, version)
         ) from error
+    if decided == compared.verdict:
+        return standing
+    standing = replace(standing, verdict=decided.sentence, promoted=False)
+    _correct(run, result, traced, standing)
+    return standing
 
 
 def _compare(run: tracking.Run, challenger: comparison.Challenger, result: Result) -> comparison.Comparison:
@@ -144,43 +152,11 @@ def _conclude(run: tracking.Run, result: Result, traced: Lineage, standing: card
         registry.describe(run.client, str(standing.model_name), standing.version, of_model, text)
 
 
-def _promote(
-    run: tracking.Run, challenger: comparison.Challenger, compared: comparison.Comparison, result: Result
-) -> comparison.Verdict:
-    """Move the alias, if the champion is still the one that was compared with; else compare again.
-
-    A registry cannot say "make this the champion if that one still is". So a version notes that it takes the place
-    before the alias moves, and looks afterwards whether another one has done so meanwhile. Of such two the lower number
-    stays, unless the other is better beyond chance; both come to the same end, whichever moves the alias last.
-    """
-    client, name, version = run.client, challenger.name, challenger.version
-    after = compared.champion
-    for _ in range(ATTEMPTS):
-        if registry.find_champion(client, name).number not in (compared.champion, version):
-            compared = _compare(run, challenger, result)
-            after = compared.champion
-        else:
-            registry.promote(client, name, version, after)
-            if (rival := registry.rival(client, name, version, compared.reigned)) is None:
-                break
-            after = str(rival.version)
-            with_rival = comparison.against(challenger, rival)
-            if not _stays(with_rival, version):
-                registry.promote(client, name, after, version)
-            verdict = replace(with_rival.verdict, promoted=_stays(with_rival, version))
-            compared = replace(with_rival, verdict=verdict, reigned=compared.reigned | {after})
-        registry.conclude(client, name, version, compared.verdict.sentence)
-        if not compared.verdict.promoted:
-            break
-    return compared.verdict
-
-
-def _stays(with_rival: comparison.Comparison, version: str) -> bool:
-    """Whether a version stays champion beside another one that took the same place at the same moment."""
-    verdict = with_rival.verdict
-    if int(version) > int(with_rival.champion):
-        return verdict.promoted
-    return verdict.gain is None or verdict.gain.high >= 0 or verdict.gain.units < comparison.FEWEST_UNITS
+def _correct(run: tracking.Run, result: Result, traced: Lineage, standing: card.Standing) -> None:
+    """Write another verdict than the one that was written before the alias was to move."""
+    registry.conclude(run.client, str(standing.model_name), str(standing.version), str(standing.verdict))
+    tracking.log(run, tags={registry.VERDICT: str(standing.verdict)})
+    _conclude(run, result, traced, standing)
 
 
 @contextmanager
