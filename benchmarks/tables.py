@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,19 +62,19 @@ class Result:
 
 
 @contextmanager
-def limited(seconds: int) -> Iterator[None]:
-    """Leave what takes longer."""
+def limited(seconds: float) -> Iterator[None]:
+    """Leave what takes more CPU."""
 
     def leave(*_: object) -> None:
         raise TooLongError
 
-    former = signal.signal(signal.SIGALRM, leave)
-    signal.alarm(seconds)
+    former = signal.signal(signal.SIGPROF, leave)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, former)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, former)
 
 
 def tables(folders: list[Path], scratch: Path, every: int = 1) -> Iterator[tuple[str, Path]]:
@@ -248,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="*", type=Path, help="folders that hold packages or tables")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each Nth table")
     parser.add_argument("--whole", type=int, default=0, metavar="N", help="each Nth of these through train.py, too")
-    parser.add_argument("--limit", type=int, default=60, metavar="SECONDS", help="of a table")
+    parser.add_argument("--limit", type=float, default=60, metavar="SECONDS", help="of CPU, a table")
     parser.add_argument("--estimator", default="ridge")
     parser.add_argument("--only", default="", metavar="TEXT", help="tables whose name holds this")
     given = parser.parse_args(arguments)

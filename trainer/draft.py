@@ -64,6 +64,9 @@ class Draft:
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
 
+    def __post_init__(self) -> None:
+        self._places = {name: number for number, name in enumerate(self.numeric)}
+
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """The numbers of the rows in the table."""
@@ -71,15 +74,18 @@ class Draft:
 
     def values(self, name: str) -> Any:
         """Return a feature's values."""
-        return self.matrix[:, self.numeric.index(name)] if name in self.numeric else self.others[name]
+        place = self._places.get(name)
+        return self.others[name] if place is None else self.matrix[:, place]
 
     def forget(self, names: Sequence[str]) -> None:
         """Leave features out."""
-        dropped = [number for number, name in enumerate(self.numeric) if name in names]
+        out = set(names)
+        dropped = [number for number, name in enumerate(self.numeric) if name in out]
         self.matrix, self.tally = split.drop_columns(self.matrix, dropped), self.tally.without(dropped)
-        self.numeric = [name for name in self.numeric if name not in names]
-        self.names = [name for name in self.names if name not in names]
-        self.others = {name: values for name, values in self.others.items() if name not in names}
+        self.numeric = [name for name in self.numeric if name not in out]
+        self.names = [name for name in self.names if name not in out]
+        self.others = {name: values for name, values in self.others.items() if name not in out}
+        self.__post_init__()
 
     def missing(self, names: Sequence[str]) -> dict[str, int]:
         """Count the missing values of features, over all processes."""
@@ -87,8 +93,8 @@ class Draft:
         return dict(zip(names, map(int, self.group.sum(own)), strict=True))
 
     def _missing(self, name: str) -> int:
-        if name in self.numeric:
-            return int(self.tally.missing[self.numeric.index(name)])
+        if (place := self._places.get(name)) is not None:
+            return int(self.tally.missing[place])
         values = self.others[name]
         return int((values.codes < 0).sum() if isinstance(values, Text) else pd.isna(values).sum())
 
@@ -99,9 +105,8 @@ class Draft:
         return dict(zip(names, zip(map(float, least), map(float, most), strict=True), strict=True))
 
     def _range(self, name: str) -> tuple[float, float]:
-        if name in self.numeric:
-            number = self.numeric.index(name)
-            return float(self.tally.low[number]), float(self.tally.high[number])
+        if (place := self._places.get(name)) is not None:
+            return float(self.tally.low[place]), float(self.tally.high[place])
         values = self.others[name]
         return float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
 

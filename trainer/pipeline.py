@@ -75,7 +75,8 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
-    # by their places, not their names: scikit-learn looks for each name in the list of all. Scoring goes by names.
+    # by their places, not their names: scikit-learn looks for each name in the list of all. Scoring goes by names. The
+    # places are arrays: skops writes each entry of a list for itself.
     places = {name: place for place, name in enumerate(features.columns)}
     numbers = [places[column.name] for column in columns if column.kind in ("number", "integer", "boolean")]
     texts = [places[column.name] for column in columns if column.kind == "text"]
@@ -87,17 +88,19 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     if few:
         transformers.append(("categories", _one_hot() if estimator.categorical is None else _codes(), few))
     if many:
-        transformers.append(("means", _means(), [place for place in texts if place in many]))
+        transformers.append(("means", _means(), sorted(many)))
     transformers += [(f"date{number}", _date(estimator), place) for number, place in enumerate(dates)]
     standard = settings.scaling == "standard"
     missing = {places[column.name] for column in columns if column.missing and not estimator.takes_missing}
-    gapped = [place for place in numbers if place in missing and _has_gaps(features.iloc[:, place])]
-    whole = [place for place in numbers if place not in set(gapped)]
-    transformers += [("numbers", _numbers(estimator, standard), whole)] if whole else []
-    transformers += [("gapped", _numbers(estimator, standard, indicator=True), gapped)] if gapped else []
+    gapped = {place for place in missing & {*numbers} if _has_gaps(features.iloc[:, place])}
+    for name, those in (("numbers", {*numbers} - gapped), ("gapped", gapped)):
+        if those:
+            own = _numbers(estimator, standard, indicator=name == "gapped")
+            transformers.append((name, own, [place for place in numbers if place in those]))
     built = estimator.build(**settings.hyperparameters, random_state=settings.seed)
     threshold = 0.3 if estimator.categorical is None else 0.0
-    return Pipeline([("columns", ColumnTransformer(transformers, sparse_threshold=threshold)), ("estimator", built)])
+    chosen = [(name, step, np.asarray(of) if isinstance(of, list) else of) for name, step, of in transformers]
+    return Pipeline([("columns", ColumnTransformer(chosen, sparse_threshold=threshold)), ("estimator", built)])
 
 
 def fit(estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats, groups: Groups = None) -> Any:

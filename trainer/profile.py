@@ -1,7 +1,7 @@
 """What the training table was like, column by column: recorded with a model, and held against a new table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def take(
         "key": list(key),
         "rows": len(features),
         "interval": dict(interval or {}),
-        "columns": [asdict(_take(column, features[column.name], step)) for column in columns],
+        "columns": [vars(_take(column, features[column.name], step)) for column in columns],
     }
 
 
@@ -111,7 +111,7 @@ def _take(column: "Column", values: "pd.Series[Any]", step: int) -> Profile:
     seen = Seen(own)
     seen.add(values.iloc[::step])
     shares = (seen.counts / max(seen.counts.sum(), 1)).tolist()
-    return Profile(**{**asdict(own), "shares": shares})
+    return replace(own, shares=shares)
 
 
 def floats(values: "pd.Series[Any]") -> Floats:
