@@ -46,7 +46,9 @@ def _number(point: str, group: str) -> str:
     exponent = r"(?:[eE][-+]?\d+)?"
     whole = rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{3}})+)"
     bare = rf"(?:{whole}(?:[{point}]\d*)?|[{point}]\d+){exponent}"
-    return rf"^\(?[-+\x{{2212}}]?\s?{_UNIT}?\s?[-+\x{{2212}}]?{bare}\s?(?:{_UNIT}|%)?\)?$"
+    before = rf"(?:[-+\x{{2212}}]?\s?{_UNIT}?|{_UNIT}\s?[-+\x{{2212}}])\s?"
+    after = rf"\s?(?:{_UNIT}|%)?"
+    return rf"^(?:{before}{bare}{after}|\({_UNIT}?\s?{bare}{after}\))$"
 
 
 _STYLES = {".": _number(".", ","), ",": _number(",", ".")}
