@@ -4,6 +4,7 @@ import tracemalloc
 import warnings
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 import skops.io
 
+from tests.tables import load
 from trainer import evaluation, pipeline, settings
 from trainer.estimators import ESTIMATORS
 from trainer.table import Column
@@ -188,6 +190,40 @@ def test_what_training_has_not_seen_never_fails(name: str) -> None:
     assert model.predict(coded.head(1).assign(**{"市 <1>": 7})) == model.predict(
         coded.head(1).assign(**{"市 <1>": "7"})
     )
+
+
+MARKS: dict[str, list[Any]] = {
+    "dollars": ["$1,234", "$5.50", "($7)", "$0"],
+    "euros": ["5 EUR", "1 234,5 EUR", "-7 EUR", "0,25 EUR"],
+    "per cent": ["12.5%", "3 %", "1e-05 %", "\N{MINUS SIGN}4%"],
+    "gaps": ["3", "?", "8", "7.5"],
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_numbers_with_marks_are_scored_as_their_file_has_them(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({kind: rng.choice(values, 120) for kind, values in MARKS.items()}).assign(x=np.arange(120.0))
+    frame["y"] = rng.normal(size=120) + frame["x"]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = load(tmp_path / "t.csv")
+    assert {column.name for column in table.columns if column.spelling} == {*MARKS}
+    few = TREES if "n_estimators" in ESTIMATORS[name].hyperparameters else {}
+    asked = settings.read(settings.defaults() | {"estimator": name} | few)
+    rows = table.training
+    model = pipeline.make(asked, ESTIMATORS[name], table.columns, rows.features)
+    pipeline.fit(ESTIMATORS[name], model, rows.features, rows.target)
+    again = skops.io.loads(skops.io.dumps(model), trusted=pipeline.TRUSTED_TYPES)
+    as_read = pd.read_csv(tmp_path / "t.csv").iloc[table.test.numbers]
+    assert as_read["gaps"].dtype != float
+    np.testing.assert_allclose(again.predict(as_read), model.predict(table.test.features), rtol=1e-9)
+    importance = evaluation.importance(model, table.test.features, table.test.target, 0)
+    assert {*importance["feature"]} == {*MARKS, "x"}
+    one = as_read.head(1).assign(dollars=1234.0, gaps=3)
+    same = as_read.head(1).assign(dollars="$1,234.00", gaps="3")
+    np.testing.assert_allclose(model.predict(one), model.predict(same), rtol=1e-9)
+    for odd in ("unknown", None, np.nan, pd.NA, ""):
+        assert np.isfinite(model.predict(as_read.head(1).assign(dollars=odd, gaps=odd))).all()
 
 
 def test_numbers_are_passed_through_untouched_without_scaling() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import columns, gather, split
-from trainer.columns import Kind, Text
+from trainer.columns import Kind, Spelling, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
 from trainer.group import ALONE, Group
@@ -49,6 +49,8 @@ class Draft:
         The numbers of the rows in the table; None where they are 0, 1, 2 ...
     group : Group
         The processes that share the rows.
+    spellings : dict of str to Spelling
+        Of features that are text of numbers with marks.
     """
 
     names: list[str]
@@ -63,6 +65,7 @@ class Draft:
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
+    spellings: dict[str, Spelling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._places = {name: number for number, name in enumerate(self.numeric)}
@@ -143,6 +146,7 @@ def understood(
     kinds: dict[str, Kind] = {}
     others: dict[str, Any] = {}
     decimals = {decimal}
+    spellings: dict[str, Spelling] = {}
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
@@ -150,6 +154,7 @@ def understood(
             kinds[name], others[name] = read.kind, read.values
             decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
             remarks += [read.remark] if read.remark else []
+            spellings |= {name: read.spelling} if read.spelling else {}
         elif kind == "empty":
             kinds[name], others[name] = "number", np.full(len(gathered.matrix), np.nan)
         elif kind == "datetime":
@@ -164,7 +169,7 @@ def understood(
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
     names = list(roles.features)
-    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group)
+    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, spellings)
 
 
 def _target(

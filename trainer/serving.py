@@ -17,7 +17,7 @@ from trainer import pipeline
 if TYPE_CHECKING:
     from trainer.table import Column
 
-# MLflow holds the pins that it is given against what is installed, and for that reads the list of files of every package
+# MLflow holds the pins that it is given against what is installed, and for that reads the list of files of each package
 # that is: a tenth of a small run. A marker that holds nowhere spares it; `write` puts the environment in its place.
 UNREAD = {"dependencies": [{"pip": ["mlflow; python_version < '3'"]}]}
 SERVING_YML = Path(__file__).resolve().parent.parent / "serving.yml"
