@@ -270,6 +270,28 @@ def test_a_gap_is_told_apart_where_enough_rows_have_one_and_enough_have_none(nam
     assert np.isfinite(model.predict(frame.assign(none=np.nan))).all()
 
 
+@pytest.mark.parametrize(("name", "known", "parts"), [("ridge", 99, 1), ("ridge", 100, 9), ("random_forest", 99, 6)])
+def test_few_dates_have_no_parts_in_a_linear_model(name: str, known: int, parts: int) -> None:
+    days = pd.Series(pd.date_range("2024-01-01", periods=120, freq="9D")).astype("datetime64[us]")
+    frame = pd.DataFrame({"day": days.where(np.arange(120) < known)})
+    model = fitted(name, [Column("day", "datetime", 120 - known)], frame, np.arange(120.0))
+    assert [len(own) for own in pipeline.prepared(model, frame)[1]] == [parts]
+    assert abs(model.predict(frame.head(60)) - np.arange(60)).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rows_each", "way"),
+    [
+        *(("ridge", 900, 2, "categories"), ("ridge", 1_100, 2, "means"), ("ridge", 1_100, 6, "categories")),
+        *(("ridge", 10_100, 6, "means"), ("elasticnet", 1_100, 6, "means"), ("random_forest", 30, 9, "means")),
+    ],
+)
+def test_how_many_texts_are_encoded_each_for_itself(name: str, values: int, rows_each: int, way: str) -> None:
+    frame = pd.DataFrame({"who": texts(np.repeat(np.arange(values).astype(str), rows_each))})
+    model = made(name, [Column("who", "text", 0)], frame)
+    assert [kind for kind, _, _ in model.named_steps["columns"].transformers] == [way]
+
+
 def countries(count: int, rows_each: int) -> tuple[pd.DataFrame, Any]:
     """A table whose target depends on a country and a year, most of all on the country."""
     rng = np.random.default_rng(0)
