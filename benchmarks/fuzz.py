@@ -21,6 +21,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -89,13 +90,14 @@ def _zstd(data: bytes) -> bytes:
 
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
-    ".csv.gz": gzip.compress,
+    ".csv.gz": partial(gzip.compress, mtime=0),
     ".csv.bz2": bz2.compress,
     ".csv.xz": lzma.compress,
     ".csv.zst": _zstd,
 }
 
 
+@cache
 def originals() -> dict[str, bytes]:
     """Return a sound file of each format, by the ending of its name; what stands before a dash is no part of it."""
     return {
