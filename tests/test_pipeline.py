@@ -192,6 +192,20 @@ def test_what_training_has_not_seen_never_fails(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_table_of_integers_alone_is_scored_in_every_type_of_integer(name: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.integers(0, 9, 80), "b": rng.integers(0, 2, 80)})
+    columns = [Column("a", "integer", 0), Column("b", "boolean", 0)]
+    model = fitted(name, columns, frame.astype(float), frame["a"].to_numpy() * 3.0)
+    expected = model.predict(frame.astype(float))
+    for kind in ("int64", "int8", "uint16", "float32", "Int64", "object", "int64[pyarrow]", "category"):
+        np.testing.assert_array_equal(model.predict(frame.astype(kind)), expected, kind)
+    np.testing.assert_array_equal(model.predict(frame.astype({"b": bool})), expected)
+    np.testing.assert_array_equal(model.predict(frame.assign(a=0, b=False)), model.predict(frame.assign(a=0, b=0.0)))
+    assert np.isfinite(model.predict(pd.DataFrame({"a": [pd.NA], "b": [True]}, dtype=object))).all()
+
+
 MARKS: dict[str, list[Any]] = {
     "dollars": ["$1,234", "$5.50", "($7)", "$0"],
     "euros": ["5 EUR", "1 234,5 EUR", "-7 EUR", "0,25 EUR"],

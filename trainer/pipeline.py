@@ -44,6 +44,7 @@ SEEMING_ROWS = 100
 # columns (`check_array` in a partial is HistGradientBoosting's own), the encoder of dates, and xgboost's model.
 TRUSTED_TYPES = [
     "functools.partial",
+    "numpy.append",
     "numpy.asarray",
     "numpy.dtype",
     "numpy.reshape",
@@ -108,12 +109,13 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     missing = {places[column.name] for column in columns if column.missing and not estimator.takes_missing}
     gapped = {place for place in missing & {*numeric} if _has_gaps(features.iloc[:, place])}
     for place, spelling in spelled.items():
-        _, *others = _numbers(estimator, standard, indicator=place in gapped).steps
-        transformers.append((f"marks{place}", Pipeline([*_spelled(spelling), *others]), place))
+        scaled = _scaled(estimator, standard, indicator=place in gapped)
+        transformers.append((f"marks{place}", Pipeline([*_spelled(spelling), *scaled]), place))
     for name, those in (("numbers", {*numbers} - gapped), ("gapped", gapped & {*numbers})):
         if those:
-            own = _numbers(estimator, standard, indicator=name == "gapped")
-            transformers.append((name, own, [place for place in numbers if place in those]))
+            scaled = _scaled(estimator, standard, indicator=name == "gapped")
+            own = [place for place in numbers if place in those]
+            transformers.append((name, Pipeline([*_floats(len(own)), *scaled]), own))
     built = estimator.build(**settings.hyperparameters, random_state=settings.seed)
     threshold = 0.3 if estimator.categorical is None else 0.0
     chosen = [(name, step, np.asarray(of) if isinstance(of, list) else of) for name, step, of in transformers]
@@ -254,15 +256,25 @@ def _has_gaps(values: "pd.Series[Any]") -> bool:
     return min(missing, len(values) - missing) >= FEWEST_GAPS
 
 
-def _numbers(estimator: Estimator, standard: bool, indicator: bool = False) -> Any:
+def _floats(columns: int) -> list[tuple[str, Any]]:
+    """Return the steps that make floats of so many columns of numbers, whatever they come as."""
     from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    # no row more: only integers become floats, for an imputer fills no gap among integers. Objects stay what they are:
+    # MLflow hands a nullable column on as such, in which NA is no number.
+    nothing = np.empty((0, columns))
+    gaps = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=np.nan, keep_empty_features=True)
+    return [("floats", FunctionTransformer(np.append, kw_args={"values": nothing, "axis": 0})), ("gaps", gaps)]
+
+
+def _scaled(estimator: Estimator, standard: bool, indicator: bool) -> list[tuple[str, Any]]:
+    """Return the steps that fill the gaps of numbers, and scale them."""
+    from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
     scaled = standard and estimator.scaled
-    # MLflow hands a nullable column on as objects, in which NA is no number
-    gaps = SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value=np.nan, keep_empty_features=True)
-    steps: list[tuple[str, Any]] = [("gaps", gaps)]
+    steps: list[tuple[str, Any]] = []
     if not estimator.takes_missing:
         # a column may be empty in the training part of a fold
         imputer = SimpleImputer(strategy="median", add_indicator=indicator, keep_empty_features=True)
@@ -270,7 +282,7 @@ def _numbers(estimator: Estimator, standard: bool, indicator: bool = False) -> A
     if scaled or estimator.takes_missing:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))
-    return Pipeline(steps)
+    return steps
 
 
 def _spelled(spelling: "Spelling") -> list[tuple[str, Any]]:

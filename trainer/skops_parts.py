@@ -20,7 +20,7 @@ LOADERS = frozenset(
 TYPES = {
     "builtins": ("bool", "bytearray", "dict", "float", "int", "list", "slice", "str", "tuple"),
     "functools": ("partial",),
-    "numpy": ("asarray", "bool", "dtype", "float32", "float64", "int64", "ndarray", "reshape", "uint64"),
+    "numpy": ("append", "asarray", "bool", "dtype", "float32", "float64", "int64", "ndarray", "reshape", "uint64"),
     "numpy.random._generator": ("Generator",),
     "numpy.strings": ("translate",),
     "pandas._libs.missing": ("NAType",),
