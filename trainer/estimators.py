@@ -17,7 +17,7 @@ _count: Reader = partial(integer, low=1, high=2**31 - 1)
 # little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255.
 # Of categories with few rows it leaves those with fewer than 10 out, and xgboost learns the rows by heart. Ridge, whose
 # penalty fades with the rows, takes more values than a thousand where each has some rows.
-MANY, FEW, NATIVE, MOST, SOME_ROWS = 1_000, 20, 250, 10_000, 5
+MANY, FEW, NATIVE, MOST, SOME_ROWS = 1_000, 20, 250, 2_500, 5
 
 
 @dataclass(frozen=True)
