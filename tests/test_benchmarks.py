@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from benchmarks import data, measure
+from benchmarks import data, fuzz, measure, tables
 
 
 def case(name: str, code: str, **more: float) -> measure.Case:
@@ -42,3 +44,40 @@ def test_the_same_rows_every_time(tmp_path: Path) -> None:
     assert table.equals(pyarrow.parquet.read_table(second))
     assert table.column_names == ["f0", "f1", "y"]
     assert pyarrow.csv.read_csv(data.write(tmp_path / "a.csv", 1_000, features=2)).equals(table)
+
+
+def test_a_real_table_is_held_against_a_plain_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=90), "b": rng.normal(size=90)}).assign(y=lambda f: f["a"] - f["b"])
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    frame.head(6).to_csv(tmp_path / "mine_is_short.csv", index=False)
+    assert tables.main([str(tmp_path), "--only", "mine"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("trained ")
+    assert " 1.000  mine.csv: " in said[0]
+    assert said[1].startswith("refused ")
+    assert "rmse at most 1.05 x plain: 100.0% of 1" in said
+
+
+def test_a_table_that_takes_too_long_is_left() -> None:
+    def forever() -> None:
+        while True:
+            pass
+
+    with pytest.raises(tables.TooLongError), tables.limited(0.01):
+        forever()
+
+
+@pytest.mark.parametrize("name", fuzz.originals())
+def test_what_is_damaged_was_sound(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t{name.split('-')[-1]}"
+    path.write_bytes(fuzz.originals()[name])
+    assert fuzz.attempt(path) == "trained"
+    path.write_bytes(path.read_bytes()[:40])
+    assert fuzz.attempt(path) == "two lines"
+
+
+def test_a_trial_can_be_had_again() -> None:
+    trials = [fuzz.damaged(3, trial) for trial in range(30)]
+    assert trials == [fuzz.damaged(3, trial) for trial in range(30)]
+    assert all(data not in fuzz.originals().values() for name, data in trials if name == ".parquet")

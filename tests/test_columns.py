@@ -36,6 +36,7 @@ NUMBERS: dict[str, tuple[list[str | None], list[float]]] = {
     "points between thousands": (["1.234,5", "3"], [1234.5, 3]),
     "decimal commas": (["0,5", "0,234"], [0.5, 0.234]),
     "an accountant's minus": (["-$4", "$5", "($6.5)"], [-4, 5, -6.5]),
+    "a minus behind the mark": (["$-4", "+ 5 $", "$ -6"], [-4, 5, -6]),
     "a real minus": (["\N{MINUS SIGN}5", "3.5"], [-5, 3.5]),
     "exponents": (["1e-5", "2E+3", "?"], [1e-5, 2000, NAN]),
 }
@@ -81,6 +82,8 @@ TEXTS: dict[str, list[str | None]] = {
     "per cent and shares": ["5%", "0.5"],
     "addresses": ["10.0.0.1", "10.0.0.2"],
     "bounds": ["<5", "5", "6"],
+    "two signs": ["--0.5", "1.5", "2"],
+    "half a parenthesis": ["(5", "6", "7"],
     "half of it words": ["1", "2", "red", "blue"],
     "gaps alone": ["?", "-", "?"],
     "nothing": [],

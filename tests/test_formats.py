@@ -513,3 +513,14 @@ def test_names_with_points_are_those_of_columns(tmp_path: Path) -> None:
     pd.DataFrame(values).to_parquet(tmp_path / "t.parquet", index=False)
     assert kinds(load(tmp_path / "t.parquet", columns="a")) == {"a": "integer"}
     assert kinds(load(tmp_path / "t.parquet")) == {"a": "integer", "a.b": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("separator", "uri", "name"),
+    [("/", "data/a\\b.csv", "a\\b.csv"), ("/", "data/parts/", "parts"), ("\\", "C:\\data\\a.csv", "a.csv")],
+)
+def test_a_backslash_separates_folders_where_it_does(
+    separator: str, uri: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.formats.os.sep", separator)
+    assert formats.Source(uri, "", 0).name == name

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from trainer import evaluation, moments, pipeline, settings
+from trainer.columns import Spelling
 from trainer.estimators import ESTIMATORS
 from trainer.table import Column
 
@@ -107,3 +108,20 @@ def test_a_large_table_is_not_copied() -> None:
     tracemalloc.stop()
     assert np.abs(predicted - target).max() < 0.1
     assert peak < 0.8 * matrix.nbytes
+
+
+def test_columns_with_marks_have_medians_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(5, 1, 200), "$": rng.normal(900, 1, 200), "b": rng.normal(-5, 1, 200)})
+    target = frame["$"].to_numpy() * 3 + rng.normal(size=200)
+    columns = [
+        Column("a", "number", 0),
+        Column("$", "number", 0, None, None, Spelling(".", "$")),
+        Column("b", "number", 0),
+    ]
+    asked = settings.read(settings.defaults())
+    model, plain = (pipeline.make(asked, ESTIMATORS["ridge"], columns, frame) for _ in range(2))
+    moments.fit(model, frame, moments.take(frame, target)[0])
+    pipeline.fit(ESTIMATORS["ridge"], plain, frame, target)
+    rows = pd.concat([frame.head(3), frame.head(3).assign(**{"$": np.nan}), frame.head(3).assign(b=np.nan)])
+    np.testing.assert_allclose(model.predict(rows), plain.predict(rows), rtol=1e-9)

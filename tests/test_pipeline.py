@@ -4,6 +4,7 @@ import tracemalloc
 import warnings
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 import skops.io
 
+from tests.tables import load
 from trainer import evaluation, pipeline, settings
 from trainer.estimators import ESTIMATORS
 from trainer.table import Column
@@ -190,6 +192,54 @@ def test_what_training_has_not_seen_never_fails(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_table_of_integers_alone_is_scored_in_every_type_of_integer(name: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.integers(0, 9, 80), "b": rng.integers(0, 2, 80)})
+    columns = [Column("a", "integer", 0), Column("b", "boolean", 0)]
+    model = fitted(name, columns, frame.astype(float), frame["a"].to_numpy() * 3.0)
+    expected = model.predict(frame.astype(float))
+    for kind in ("int64", "int8", "uint16", "float32", "Int64", "object", "int64[pyarrow]", "category"):
+        np.testing.assert_array_equal(model.predict(frame.astype(kind)), expected, kind)
+    np.testing.assert_array_equal(model.predict(frame.astype({"b": bool})), expected)
+    np.testing.assert_array_equal(model.predict(frame.assign(a=0, b=False)), model.predict(frame.assign(a=0, b=0.0)))
+    assert np.isfinite(model.predict(pd.DataFrame({"a": [pd.NA], "b": [True]}, dtype=object))).all()
+
+
+MARKS: dict[str, list[Any]] = {
+    "dollars": ["$1,234", "$5.50", "($7)", "$0"],
+    "euros": ["5 EUR", "1 234,5 EUR", "-7 EUR", "0,25 EUR"],
+    "per cent": ["12.5%", "3 %", "1e-05 %", "\N{MINUS SIGN}4%"],
+    "gaps": ["3", "?", "8", "7.5"],
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_numbers_with_marks_are_scored_as_their_file_has_them(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({kind: rng.choice(values, 120) for kind, values in MARKS.items()}).assign(x=np.arange(120.0))
+    frame["y"] = rng.normal(size=120) + frame["x"]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = load(tmp_path / "t.csv")
+    assert {column.name for column in table.columns if column.spelling} == {*MARKS}
+    few = TREES if "n_estimators" in ESTIMATORS[name].hyperparameters else {}
+    asked = settings.read(settings.defaults() | {"estimator": name} | few)
+    rows = table.training
+    model = pipeline.make(asked, ESTIMATORS[name], table.columns, rows.features)
+    pipeline.fit(ESTIMATORS[name], model, rows.features, rows.target)
+    again = skops.io.loads(skops.io.dumps(model), trusted=pipeline.TRUSTED_TYPES)
+    as_read = pd.read_csv(tmp_path / "t.csv").iloc[table.test.numbers]
+    assert as_read["gaps"].dtype != float
+    np.testing.assert_allclose(again.predict(as_read), model.predict(table.test.features), rtol=1e-9)
+    importance = evaluation.importance(model, table.test.features, table.test.target, 0)
+    assert {*importance["feature"]} == {*MARKS, "x"}
+    one = as_read.head(1).assign(dollars=1234.0, gaps=3)
+    same = as_read.head(1).assign(dollars="$1,234.00", gaps="3")
+    np.testing.assert_allclose(model.predict(one), model.predict(same), rtol=1e-9)
+    for odd in ("unknown", None, np.nan, pd.NA, ""):
+        assert np.isfinite(model.predict(as_read.head(1).assign(dollars=odd, gaps=odd))).all()
+
+
 def test_numbers_are_passed_through_untouched_without_scaling() -> None:
     from sklearn.linear_model import Ridge
 
@@ -232,6 +282,28 @@ def test_a_gap_is_told_apart_where_enough_rows_have_one_and_enough_have_none(nam
     _, parts, _ = pipeline.prepared(model, frame)
     assert [len(own) for own in parts] == [1, 1, 2, 1]
     assert np.isfinite(model.predict(frame.assign(none=np.nan))).all()
+
+
+@pytest.mark.parametrize(("name", "known", "parts"), [("ridge", 99, 1), ("ridge", 100, 9), ("random_forest", 99, 6)])
+def test_few_dates_have_no_parts_in_a_linear_model(name: str, known: int, parts: int) -> None:
+    days = pd.Series(pd.date_range("2024-01-01", periods=120, freq="9D")).astype("datetime64[us]")
+    frame = pd.DataFrame({"day": days.where(np.arange(120) < known)})
+    model = fitted(name, [Column("day", "datetime", 120 - known)], frame, np.arange(120.0))
+    assert [len(own) for own in pipeline.prepared(model, frame)[1]] == [parts]
+    assert abs(model.predict(frame.head(60)) - np.arange(60)).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "rows_each", "way"),
+    [
+        *(("ridge", 900, 2, "categories"), ("ridge", 1_100, 2, "means"), ("ridge", 1_100, 6, "categories")),
+        *(("ridge", 2_600, 6, "means"), ("elasticnet", 1_100, 6, "means"), ("random_forest", 30, 9, "means")),
+    ],
+)
+def test_how_many_texts_are_encoded_each_for_itself(name: str, values: int, rows_each: int, way: str) -> None:
+    frame = pd.DataFrame({"who": texts(np.repeat(np.arange(values).astype(str), rows_each))})
+    model = made(name, [Column("who", "text", 0)], frame)
+    assert [kind for kind, _, _ in model.named_steps["columns"].transformers] == [way]
 
 
 def countries(count: int, rows_each: int) -> tuple[pd.DataFrame, Any]:

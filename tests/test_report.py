@@ -307,3 +307,18 @@ def test_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
         "! '<b>' has one value in all rows",
         "! `y` | $x$",
     ]
+
+
+def test_a_long_line_is_broken_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    long = [Remark("marks", "price: '$1,234' (row 1) is read as 1234; the model takes numbers")]
+    report.show_remarks(long)
+    assert capsys.readouterr().out.splitlines() == [f"! {long[0].text}"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    report.show_remarks(long)
+    assert capsys.readouterr().out.splitlines() == [
+        "! price: '$1,234' (row 1) is read as 1234; the",
+        "  model takes numbers",
+    ]

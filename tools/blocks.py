@@ -78,10 +78,10 @@ def table(*entry_points: str, left_out: Sequence[str] = (), japanese: bool = Fal
 
 def remarks() -> str:
     """Return the table of what is remarked on."""
-    from trainer.checks import CHECKS
+    from trainer.checks import CHECKS, SEARCH_EDGE
 
     lines = ["| code | when | why it matters | what to do |", "|---|---|---|---|"]
-    lines += (f"| `{one.code}` | {one.detected} | {one.why} | {one.remedy} |" for one in CHECKS)
+    lines += (f"| `{one.code}` | {one.detected} | {one.why} | {one.remedy} |" for one in (*CHECKS, SEARCH_EDGE))
     return "\n".join(lines)
 
 

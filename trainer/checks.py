@@ -26,13 +26,19 @@ EDGE = 0.05
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing to remark on: how it is found, why it matters, what to do; `find` says it, or nothing."""
+class Described:
+    """One thing to remark on: how it is found, why it matters, what to do."""
 
     code: str
     detected: str
     why: str
     remedy: str
+
+
+@dataclass(frozen=True)
+class Check(Described):
+    """What a run is examined for; `find` says it, or nothing."""
+
     find: Callable[[Material], str]
 
 
@@ -72,9 +78,8 @@ def search_edge(search: "Search", best: Mapping[str, str]) -> tuple[Remark, ...]
         side = _side(values, best[name])
         if side and not (name == "l1_ratio" and float(best[name]) in (0.0, 1.0)):
             words = ("smallest", "smaller") if side < 0 else ("largest", "larger")
-            found.append(
-                Remark("search_edge", f"the best {name}, {best[name]}, is the {words[0]} searched: try {words[1]} ones")
-            )
+            told = f"the best {name}, {best[name]}, is the {words[0]} searched: try {words[1]} ones"
+            found.append(Remark(SEARCH_EDGE.code, told))
     return tuple(found)
 
 
@@ -225,4 +230,12 @@ CHECKS: tuple[Check, ...] = (
         "`estimator=hist_gradient_boosting`",
         row_checks.worse_than_trees,
     ),
+)
+
+# What `search_edge` finds.
+SEARCH_EDGE = Described(
+    "search_edge",
+    "the best value of a search is the first or last of a list, or within 5 % of an end of its distribution",
+    "better ones may lie beyond it",
+    "widen that side of `search_space` in the search's file",
 )

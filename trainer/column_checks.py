@@ -47,11 +47,9 @@ def leak(material: Material) -> str:
     r2 = material.metrics["r2"]
     if material.n_rows < LEAK_ROWS or len(material.table.columns) < 2:
         return ""
-    exact = _of_target(material)
+    passed = {*_of_target(material), *_dates(material)}
     alone = {
-        name: share
-        for name, share in _alone(material).items()
-        if name not in exact and not TIME_NAME.search(name) and not _is_date(material, name)
+        name: share for name, share in _alone(material).items() if name not in passed and not TIME_NAME.search(name)
     }
     found = [
         name
@@ -121,10 +119,11 @@ def copy(material: Material) -> str:
     first: dict[Any, str] = {}
     found: list[tuple[str, str]] = []
     constants = {*_constant(material)}
+    numbers = dict(zip(material.names, material.numbers.T, strict=True))
     for name in (column.name for column in material.table.columns):
         if name in constants or material.n_rows < 10:
             continue
-        values = _values(material, name)
+        values = np.ascontiguousarray(numbers[name]) if name in numbers else _texts(material, name)
         other = first.setdefault(
             pd.util.hash_array(values).tobytes() if values.dtype == object else values.tobytes(), name
         )
@@ -136,10 +135,8 @@ def copy(material: Material) -> str:
     return f"{quoted(found[0][0])} is a copy of {quoted(found[0][1])}{more}: drop what is not needed"
 
 
-def _values(material: Material, name: str) -> npt.NDArray[Any]:
-    if name in material.texts:
-        return np.array([str(value) for value in material.texts[name]], dtype=object)
-    return np.ascontiguousarray(material.numbers[:, material.names.index(name)])
+def _texts(material: Material, name: str) -> npt.NDArray[Any]:
+    return np.array([str(value) for value in material.texts[name]], dtype=object)
 
 
 def _equal(material: Material, name: str, other: str) -> bool:
@@ -168,14 +165,14 @@ def _constant(material: Material) -> list[str]:
 
 def row_number(material: Material) -> str:
     """An integer column that numbers the rows."""
-    found = []
+    found, dates = [], _dates(material)
     for name, values in zip(material.names, material.numbers.T, strict=True):
         n_rows = material.table.n_rows
         integers = n_rows >= 20 and not np.isnan(values).any() and bool((values == np.floor(values)).all())
         if not integers or TIME_NAME.search(name) or len(np.unique(values)) < len(values):
             continue
         low, high = values.min(), values.max()
-        if (YEARS[0] <= low and high <= YEARS[1]) or high - low > (1 + GAPS) * n_rows or _is_date(material, name):
+        if (YEARS[0] <= low and high <= YEARS[1]) or high - low > (1 + GAPS) * n_rows or name in dates:
             continue
         sides = np.concatenate([side.to_numpy(dtype=np.float64) for side in material.whole(name)])
         if sides.max() - sides.min() < (1 + GAPS) * n_rows and len(np.unique(sides)) == len(sides):
@@ -186,8 +183,8 @@ def row_number(material: Material) -> str:
     return f"{listed(found)} {is_or_are} different in every row, like a row number: drop={spelled(found)}"
 
 
-def _is_date(material: Material, name: str) -> bool:
-    return any(column.name == name and column.kind == "datetime" for column in material.table.columns)
+def _dates(material: Material) -> set[str]:
+    return {column.name for column in material.table.columns if column.kind == "datetime"}
 
 
 def sentinel(material: Material) -> str:

@@ -46,7 +46,9 @@ def _number(point: str, group: str) -> str:
     exponent = r"(?:[eE][-+]?\d+)?"
     whole = rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{3}})+)"
     bare = rf"(?:{whole}(?:[{point}]\d*)?|[{point}]\d+){exponent}"
-    return rf"^\(?[-+\x{{2212}}]?\s?{_UNIT}?\s?[-+\x{{2212}}]?{bare}\s?(?:{_UNIT}|%)?\)?$"
+    before = rf"(?:[-+\x{{2212}}]?\s?{_UNIT}?|{_UNIT}\s?[-+\x{{2212}}])\s?"
+    after = rf"\s?(?:{_UNIT}|%)?"
+    return rf"^(?:{before}{bare}{after}|\({_UNIT}?\s?{bare}{after}\))$"
 
 
 _STYLES = {".": _number(".", ","), ",": _number(",", ".")}
@@ -92,13 +94,26 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """How a column of text writes its numbers: the decimal point, the letters of a unit beside them."""
+
+    point: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Read:
-    """A column of text as it is understood: its kind, a value a row, and what is to be told of it."""
+    """A column of text as it is understood: its kind, a value a row, and what is to be told of it.
+
+    `spelling` is of numbers with marks each of which can be read by itself, whether it comes as text or as a number:
+    not of 1.234,5, which without its decimals would be another one.
+    """
 
     kind: Kind
     values: Any  # float64, datetime64[us], or Text
     remark: Remark | None = None
     decimal: str = "."
+    spelling: Spelling | None = None
 
 
 # -- by type -------------------------------------------------------------------------------------
@@ -268,6 +283,7 @@ def _marked(
         text.spread(_put(values, ~numbers), np.nan),
         remark,
         style if marked.any() and style == "," else ".",
+        _spelling(bare, style),
     )
 
 
@@ -277,6 +293,15 @@ def _units(bare: pa.Array) -> set[str]:
         bare.filter(pa.array(matches(bare, "[1-9]"))), r"[-+0-9.,()eE\s'\x{2019}\x{a0}\x{2009}\x{202f}\x{2212}]", ""
     )
     return set(pc.unique(rest).to_pylist())
+
+
+def _spelling(bare: pa.Array, style: str) -> Spelling | None:
+    exponent = r"\d\.?[eE][-+]?\d+"
+    rest = pc.replace_substring_regex(pc.replace_substring_regex(bare, exponent, ""), rf"[-+0-9.,()%\s{_GROUPS}]", "")
+    unit = "".join(sorted(set("".join(pc.unique(rest).to_pylist())) - {"\N{MINUS SIGN}"}))
+    if (style == "," and matches(bare, r"\.").any()) or ("E" in unit and matches(bare, r"\dE[-+\d]").any()):
+        return None
+    return Spelling(style, unit)
 
 
 def _is_code(bare: pa.Array, whole: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import columns, gather, split
-from trainer.columns import Kind, Text
+from trainer.columns import Kind, Spelling, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
 from trainer.group import ALONE, Group
@@ -49,6 +49,8 @@ class Draft:
         The numbers of the rows in the table; None where they are 0, 1, 2 ...
     group : Group
         The processes that share the rows.
+    spellings : dict of str to Spelling
+        Of features that are text of numbers with marks.
     """
 
     names: list[str]
@@ -63,6 +65,10 @@ class Draft:
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
+    spellings: dict[str, Spelling] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._places = {name: number for number, name in enumerate(self.numeric)}
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -71,15 +77,18 @@ class Draft:
 
     def values(self, name: str) -> Any:
         """Return a feature's values."""
-        return self.matrix[:, self.numeric.index(name)] if name in self.numeric else self.others[name]
+        place = self._places.get(name)
+        return self.others[name] if place is None else self.matrix[:, place]
 
     def forget(self, names: Sequence[str]) -> None:
         """Leave features out."""
-        dropped = [number for number, name in enumerate(self.numeric) if name in names]
+        out = set(names)
+        dropped = [number for number, name in enumerate(self.numeric) if name in out]
         self.matrix, self.tally = split.drop_columns(self.matrix, dropped), self.tally.without(dropped)
-        self.numeric = [name for name in self.numeric if name not in names]
-        self.names = [name for name in self.names if name not in names]
-        self.others = {name: values for name, values in self.others.items() if name not in names}
+        self.numeric = [name for name in self.numeric if name not in out]
+        self.names = [name for name in self.names if name not in out]
+        self.others = {name: values for name, values in self.others.items() if name not in out}
+        self.__post_init__()
 
     def missing(self, names: Sequence[str]) -> dict[str, int]:
         """Count the missing values of features, over all processes."""
@@ -87,8 +96,8 @@ class Draft:
         return dict(zip(names, map(int, self.group.sum(own)), strict=True))
 
     def _missing(self, name: str) -> int:
-        if name in self.numeric:
-            return int(self.tally.missing[self.numeric.index(name)])
+        if (place := self._places.get(name)) is not None:
+            return int(self.tally.missing[place])
         values = self.others[name]
         return int((values.codes < 0).sum() if isinstance(values, Text) else pd.isna(values).sum())
 
@@ -99,9 +108,8 @@ class Draft:
         return dict(zip(names, zip(map(float, least), map(float, most), strict=True), strict=True))
 
     def _range(self, name: str) -> tuple[float, float]:
-        if name in self.numeric:
-            number = self.numeric.index(name)
-            return float(self.tally.low[number]), float(self.tally.high[number])
+        if (place := self._places.get(name)) is not None:
+            return float(self.tally.low[place]), float(self.tally.high[place])
         values = self.others[name]
         return float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
 
@@ -138,6 +146,7 @@ def understood(
     kinds: dict[str, Kind] = {}
     others: dict[str, Any] = {}
     decimals = {decimal}
+    spellings: dict[str, Spelling] = {}
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
@@ -145,6 +154,7 @@ def understood(
             kinds[name], others[name] = read.kind, read.values
             decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
             remarks += [read.remark] if read.remark else []
+            spellings |= {name: read.spelling} if read.spelling else {}
         elif kind == "empty":
             kinds[name], others[name] = "number", np.full(len(gathered.matrix), np.nan)
         elif kind == "datetime":
@@ -159,7 +169,7 @@ def understood(
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
     names = list(roles.features)
-    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group)
+    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, spellings)
 
 
 def _target(

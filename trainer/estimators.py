@@ -15,8 +15,9 @@ _count: Reader = partial(integer, low=1, high=2**31 - 1)
 
 # The values of a text column that are encoded each for itself: in columns that are mostly 0, which cost a linear model
 # little, and tell a forest less than the mean target does; or as categories, of which HistGradientBoosting takes 255.
-# Of categories with few rows it leaves those with fewer than 10 out, and xgboost learns the rows by heart.
-MANY, FEW, NATIVE = 1_000, 20, 250
+# Of categories with few rows it leaves those with fewer than 10 out, and xgboost learns the rows by heart. Ridge, whose
+# penalty fades with the rows, takes more values than a thousand where each has some rows.
+MANY, FEW, NATIVE, MOST, SOME_ROWS = 1_000, 20, 250, 2_500, 5
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Estimator:
         Whether its numbers are standardised, as the parameter ``scaling`` says.
     takes_missing : bool
         Whether it has a way of its own with missing numbers.
-    most_categories, rows_a_category : int
-        A text column with more values, or fewer rows for each of them on average, is encoded by their mean targets.
+    most_categories, rows_a_category, few_categories : int
+        A text column with more values, or fewer rows for each of them on average, is encoded by their mean targets,
+        unless it has no more than `few_categories` of them.
     categorical : callable or None
         Whether it has a way of its own with categories: how many features are, of how many (the first ones), turned
         into the parameters that tell it. None: they are one-hot encoded.
@@ -55,6 +57,7 @@ class Estimator:
     takes_missing: bool = False
     most_categories: int = FEW
     rows_a_category: int = 1
+    few_categories: int = 0
     categorical: Callable[[int, int], Mapping[str, Any]] | None = None
     package: str = "scikit-learn"
 
@@ -101,7 +104,14 @@ def _feature_types(categories: int, features: int) -> Mapping[str, Any]:
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "ridge": Estimator(_ridge, {"alpha": ("alpha", _alpha)}, is_linear=True, most_categories=MANY),
+    "ridge": Estimator(
+        _ridge,
+        {"alpha": ("alpha", _alpha)},
+        is_linear=True,
+        most_categories=MOST,
+        rows_a_category=SOME_ROWS,
+        few_categories=MANY,
+    ),
     "elasticnet": Estimator(
         _elasticnet,
         {

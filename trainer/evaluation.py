@@ -24,7 +24,7 @@ IMPORTANCE_PREDICTIONS = 100
 IMPORTANCE_VALUES = 1_000_000_000
 IMPORTANCE_FEWEST_ROWS = 20
 # Values that are predicted from in one call.
-BATCH_VALUES = 2_000_000
+BATCH_VALUES = 8_000_000
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.uint64] | None

@@ -5,6 +5,7 @@ Another format is another entry of `FORMATS`: its first bytes, its endings, and 
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Source:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return PurePosixPath(self.uri.replace("\\", "/").rstrip("/")).name
+        return PurePosixPath((self.uri.replace("\\", "/") if os.sep == "\\" else self.uri).rstrip("/")).name
 
 
 # -- the formats ---------------------------------------------------------------------------------

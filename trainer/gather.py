@@ -110,7 +110,8 @@ class Sink:
         self.matrix: Floats = np.empty((self.rows, len(self.numeric)))
         self.tally = Tally.of(len(self.numeric))
         self.filled = 0
-        self.chunks = {name: [] for name in self.kinds if name not in self.numeric and name != self.apart}
+        apart = {*self.numeric, self.apart}
+        self.chunks = {name: [] for name in self.kinds if name not in apart}
         self.kept: dict[str, list[pa.Array]] = {name: [] for name in self.raw}
 
     def add(self, batch: pa.RecordBatch) -> None:

@@ -81,7 +81,7 @@ def save(
     answers = np.asarray(model.predict(rows))
     sent = _as_sent(rows)
     common = {
-        "conda_env": serving.environment(model, columns),
+        "conda_env": serving.UNREAD,
         "signature": ModelSignature(
             inputs=Schema([ColSpec(AnyType(), column.name) for column in columns]),  # type: ignore[no-untyped-call]
             outputs=Schema([TensorSpec(answers.dtype, (-1,))]),
@@ -97,6 +97,7 @@ def save(
         import mlflow.xgboost
 
         mlflow.xgboost.save_model(model, str(path), **common)
+    serving.write(path, serving.environment(model, columns))
     (path / TRAINING_YML).write_bytes((ROOT / "conda.yml").read_bytes())
     recorded = {
         "rows": {"columns": list(sent.columns), "data": _json_rows(sent)},

@@ -140,7 +140,9 @@ def fit(model: Any, features: pd.DataFrame, moments: Moments) -> Any:
     rows = np.concatenate([moments.means + half, moments.means - half])
     weights = np.full(n_rows, moments.rows / n_rows)
     model.fit(pd.DataFrame(rows[:, :-1], columns=features.columns), rows[:, -1], estimator__sample_weight=weights)
-    model.named_steps["columns"].named_transformers_["numbers"].named_steps["imputer"].statistics_ = medians(features)
+    middle = medians(features)
+    for _, step, places in model.named_steps["columns"].transformers_:
+        step.named_steps["imputer"].statistics_ = np.atleast_1d(middle[places])
     return model
 
 

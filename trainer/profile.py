@@ -1,7 +1,7 @@
 """What the training table was like, column by column: recorded with a model, and held against a new table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def take(
         "key": list(key),
         "rows": len(features),
         "interval": dict(interval or {}),
-        "columns": [asdict(_take(column, features[column.name], step)) for column in columns],
+        "columns": [vars(_take(column, features[column.name], step)) for column in columns],
     }
 
 
@@ -99,19 +99,21 @@ def _take(column: "Column", values: "pd.Series[Any]", step: int) -> Profile:
             column.name, column.kind, categories=categories[: None if complete else FREQUENT], complete=complete
         )
     else:
-        known = floats(values)
-        known = known[np.isfinite(known)]
-        if len(known):
-            low = min(known.min(), known.min() if column.low is None else column.low)
-            high = max(known.max(), known.max() if column.high is None else column.high)
-            edges = np.unique(np.quantile(known[::step], np.arange(1, BINS) / BINS, method="lower"))
+        low, high = column.low, column.high
+        sampled = floats(values.iloc[::step])
+        if low is None or high is None:  # not noted when the table was read
+            known = floats(values)
+            low, high = np.fmin.reduce(known), np.fmax.reduce(known)
+        sampled = sampled[np.isfinite(sampled)]
+        if len(sampled):
+            edges = np.unique(np.quantile(sampled, np.arange(1, BINS) / BINS, method="lower"))
             own = Profile(column.name, column.kind, float(low), float(high), edges.tolist())
         else:
             own = Profile(column.name, column.kind)
     seen = Seen(own)
     seen.add(values.iloc[::step])
     shares = (seen.counts / max(seen.counts.sum(), 1)).tolist()
-    return Profile(**{**asdict(own), "shares": shares})
+    return replace(own, shares=shares)
 
 
 def floats(values: "pd.Series[Any]") -> Floats:

@@ -5,9 +5,12 @@ refuses a second artifact of one name, so that each is logged once.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,7 +173,7 @@ def show(settings: Settings, table: "Table", metrics: Mapping[str, float], remar
     """Print how good the model is, and what was remarked on."""
     rows = f"{metrics['rows_train']:.0f} training + {metrics['rows_test']:.0f} test rows"
     features = f"{table.n_features} feature{'' if table.n_features == 1 else 's'} ({card.kinds(table.columns)})"
-    print(f"data        {card.plain(table.source.name)}: {rows}, {features}, {settings.split} split")
+    print(wrapped(f"data        {card.plain(table.source.name)}: {rows}, {features}, {settings.split} split", 12))
     if table.rows_without_target:
         print(f"left out    {table.rows_without_target} rows without a target")
     print(f"rmse        {card.sentence_on_rmse(metrics)}")
@@ -184,4 +187,12 @@ def show(settings: Settings, table: "Table", metrics: Mapping[str, float], remar
 def show_remarks(remarks: Sequence[Remark]) -> None:
     """Print what works and is probably not what was meant."""
     for remark in remarks:
-        print(f"! {card.plain(remark.text)}")
+        print(wrapped(f"! {card.plain(remark.text)}", 2))
+
+
+def wrapped(line: str, indent: int) -> str:
+    """Break a line between words where it is wider than the terminal; elsewhere it stays one line."""
+    if not sys.stdout.isatty():
+        return line
+    width = max(40, get_terminal_size().columns)
+    return fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

@@ -1,6 +1,7 @@
 """What each column of a table is for: target, key, time, feature; by its name and type."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
             f"the first line of {data} has numbers where the names of the columns should be: {', '.join(names)[:60]}",
             "write a line with the names above it",
         )
-    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+    if duplicates := sorted(name for name, count in Counter(names).items() if count > 1):
         raise UserError(
             f"{data} has more than one column {' and '.join(map(repr, duplicates))}", "rename or drop the duplicates"
         )
@@ -65,7 +66,7 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
     features = [name for name in given if name != target and name not in key and name not in settings.drop]
     remarks = []
     if settings.columns is None and (index := [name for name in features if _INDEX.fullmatch(name)]):
-        features = [name for name in features if name not in index]
+        features = [name for name in features if not _INDEX.fullmatch(name)]
         remarks.append(left_out("row_number", index, "the index of a DataFrame"))
     if not features:
         raise UserError(
@@ -98,7 +99,8 @@ def _check_names(names: Sequence[str], settings: "Settings", time: str | None, d
         *(("columns", name) for name in settings.columns or ()),
     ]
     wanted += [("drop", name) for name in settings.drop] + ([("time", time)] if time else [])
-    absent = [(role, name) for role, name in wanted if name not in names]
+    present = set(names)
+    absent = [(role, name) for role, name in wanted if name not in present]
     if absent:
         said = and_([f"the {'feature' if role == 'columns' else role} {name!r}" for role, name in absent])
         role, name = absent[0]

@@ -123,7 +123,7 @@ def _design(material: Material, features: pd.DataFrame) -> tuple[Floats, list[st
     names = tuple(name for name in material.names if name != material.settings.time)
     chosen = materials.sample(len(features), features.shape[1], material.settings.seed)[:DRIFT_ROWS]
     values = materials.matrix(features.iloc[chosen], names)
-    known = material.numbers[:, [material.names.index(name) for name in names]]
+    known = material.numbers[:, [name != material.settings.time for name in material.names]]
     middle = np.array(
         [np.median(column[~np.isnan(column)]) if np.isfinite(column).any() else 0.0 for column in known.T]
     )

@@ -6,7 +6,7 @@ that a prediction passes through, pinned as they are in training. ``serving.yml`
 are resolved together with that server (`make lock`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from trainer import pipeline
 if TYPE_CHECKING:
     from trainer.table import Column
 
+# MLflow holds the pins that it is given against what is installed, and for that reads the list of files of each package
+# that is: a tenth of a small run. A marker that holds nowhere spares it; `write` puts the environment in its place.
+UNREAD = {"dependencies": [{"pip": ["mlflow; python_version < '3'"]}]}
 SERVING_YML = Path(__file__).resolve().parent.parent / "serving.yml"
 
 
@@ -40,3 +43,10 @@ def environment(model: Any, columns: "Sequence[Column]") -> dict[str, Any]:
         "channels": ["conda-forge"],
         "dependencies": [f"python={parts['python']}", "pip", {"pip": sorted(set(pins))}],
     }
+
+
+def write(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Write an environment into the folder of a model, as MLflow does."""
+    pins: list[str] = environment["dependencies"][-1]["pip"]
+    (folder / "conda.yaml").write_text(yaml.safe_dump(dict(environment), default_flow_style=False), encoding="utf-8")
+    (folder / "requirements.txt").write_text("\n".join(pins), encoding="utf-8")

@@ -20,10 +20,12 @@ LOADERS = frozenset(
 TYPES = {
     "builtins": ("bool", "bytearray", "dict", "float", "int", "list", "slice", "str", "tuple"),
     "functools": ("partial",),
-    "numpy": ("asarray", "bool", "dtype", "float32", "float64", "int64", "ndarray", "uint64"),
+    "numpy": ("append", "asarray", "bool", "dtype", "float32", "float64", "int64", "ndarray", "reshape", "uint64"),
     "numpy.random._generator": ("Generator",),
+    "numpy.strings": ("translate",),
     "pandas._libs.missing": ("NAType",),
     "pandas.core.tools.datetimes": ("to_datetime",),
+    "pandas.core.tools.numeric": ("to_numeric",),
     "sklearn._loss._loss": ("CyHalfSquaredError",),
     "sklearn._loss.link": ("IdentityLink", "Interval"),
     "sklearn._loss.loss": ("HalfSquaredError",),

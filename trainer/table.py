@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import columns, formats, gather, reading, split
-from trainer.columns import Kind, Text
+from trainer.columns import Kind, Spelling, Text
 from trainer.delimited import RetypedError, no_rows
 from trainer.draft import Draft, check, drop_rows, leave_out, understood
 from trainer.errors import Remark, UserError
@@ -30,13 +30,17 @@ HASH_ROWS = 2**17
 
 @dataclass(frozen=True)
 class Column:
-    """What one feature is, by all rows of the table; of numbers, `low` and `high` are the range."""
+    """What one feature is, by all rows of the table.
+
+    Of numbers, `low` and `high` are the range, and `spelling` is how the table writes them, where it has marks.
+    """
 
     name: str
     kind: Kind
     missing: int
     low: float | None = None
     high: float | None = None
+    spelling: Spelling | None = None
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,9 @@ def _columns(draft: Draft) -> tuple[Column, ...]:
     numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
     missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
     return tuple(
-        Column(name, draft.kinds[name], missing[name], *ranges.get(name, (None, None))) for name in draft.names
+        Column(name, draft.kinds[name], missing[name], low, high, draft.spellings.get(name))
+        for name in draft.names
+        for low, high in [ranges.get(name, (None, None))]
     )
 
 
