@@ -109,13 +109,18 @@ def build(folder: Path) -> Path:
     return python
 
 
+def microsofts_server(python: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command of Microsoft's server for a model folder, and the variables that it needs."""
+    ports = ["--port", str(port), "--health_port", str(port)]
+    command = [str(python), "-c", ON_THIS_MACHINE, "--entry_script", str(SCORE_SCRIPT), *ports]
+    return command, {"AZUREML_MODEL_DIR": str(folder.parent), "MLFLOW_MODEL_FOLDER": folder.name}
+
+
 def azure(folder: Path, python: Path, recorded: model_folder.Recorded, scratch: Path) -> Answered:
     """Serve a model with Microsoft's server, post its recorded rows, and compare the answers."""
     port = _free_port()
-    environment = {"AZUREML_MODEL_DIR": str(folder.parent), "MLFLOW_MODEL_FOLDER": folder.name, "HOME": str(scratch)}
-    ports = ["--port", str(port), "--health_port", str(port)]
-    command = [str(python), "-c", ON_THIS_MACHINE, "--entry_script", str(SCORE_SCRIPT), *ports]
-    with _running(command, environment, f"http://127.0.0.1:{port}/", scratch) as seconds:
+    command, environment = microsofts_server(python, folder, port)
+    with _running(command, {**environment, "HOME": str(scratch)}, f"http://127.0.0.1:{port}/", scratch) as seconds:
         body = {"input_data": {**_split(recorded), "index": list(range(len(recorded.rows)))}}
         answer = _post(f"http://127.0.0.1:{port}/score", body)
         swagger = requests.get(f"http://127.0.0.1:{port}/swagger.json?version=3", timeout=UP_SECONDS)
