@@ -371,8 +371,9 @@ def _take_back(workspace: Workspace, plan: Plan, made: Made) -> None:
         if not made.endpoint and made.traffic:
             endpoints.move_traffic(workspace, name, {one.name: one.traffic for one in plan.former if one.traffic})
         endpoints.delete(workspace, name, "" if made.endpoint else deployment, wait=False)
-    except UserError as error:
-        screen.say(f"{what} is still there, and costs: {error.cause}", "red")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide what has failed before
+        cause = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        screen.say(f"{what} may still be there, and cost: {cause}", "red")
         screen.say(f"  fix: {command('undeploy', name) if made.endpoint else f'delete it in the studio: {name}'}")
 
 

@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 
 ENDPOINT, DEPLOYMENT = "endpoint", "deployment"
 BUSY = ("Creating", "Updating", "Deleting")
+_PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
+# What the service adds to a deployment, as recorded.
+DEFAULTS: Document = {
+    "properties": {},
+    "environmentVariables": {},
+    "scaleSettings": {"scaleType": "Default"},
+    "requestSettings": {"maxQueueWait": "PT0S", "requestTimeout": "PT5S", "maxConcurrentRequestsPerInstance": 1},
+    "livenessProbe": _PROBE,
+    "readinessProbe": _PROBE,
+    "appInsightsEnabled": False,
+    "egressPublicNetworkAccess": "Enabled",
+    "endpointComputeType": "Managed",
+}
 GUIDE = "Please see troubleshooting guide, available here: https://aka.ms/oe-tsg"
 _NAME = re.compile(r"[A-Za-z][-A-Za-z0-9]{1,30}[A-Za-z0-9]")
 _MODEL = re.compile(r".*/models/([^/]+)/versions/([^/]+)$")
@@ -230,7 +243,9 @@ async def put_deployment(service: Service, call: Call) -> web.Response:
     service.online.endpoint(endpoint)
     if not _NAME.fullmatch(name):
         raise _invalid(f"Deployment name {name} is invalid: 3 to 32 letters, digits and -, the first a letter.")
-    properties = {"properties": {}, **(sent.get("properties") or {})}
+    given = {key: value for key, value in (sent.get("properties") or {}).items() if value is not None}
+    properties = {**DEFAULTS, **given}
+    properties["requestSettings"] = DEFAULTS["requestSettings"] | (given.get("requestSettings") or {})
     if (found := _MODEL.fullmatch(str(properties.get("model") or ""))) is None:
         raise ServiceError(400, "BadArgument", "The stand-in deploys registered models only.")
     _check_place(service, str(properties.get("instanceType") or ""), int((sent.get("sku") or {}).get("capacity") or 0))
