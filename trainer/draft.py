@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Draft:
         The numbers of the rows in the table; None where they are 0, 1, 2 ...
     group : Group
         The processes that share the rows.
+    orders : dict of str to str
+        Of day and month, in dates that were text.
     """
 
     names: list[str]
@@ -63,6 +65,7 @@ class Draft:
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
+    orders: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -137,12 +140,13 @@ def understood(
     remarks: list[Remark] = []
     kinds: dict[str, Kind] = {}
     others: dict[str, Any] = {}
+    orders: dict[str, str] = {}
     decimals = {decimal}
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
             read = columns.read(gathered.others[name], name, name in typed, decimal)
-            kinds[name], others[name] = read.kind, read.values
+            kinds[name], others[name], orders[name] = read.kind, read.values, read.order
             decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
             remarks += [read.remark] if read.remark else []
         elif kind == "empty":
@@ -159,7 +163,7 @@ def understood(
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
     names = list(roles.features)
-    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group)
+    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, orders)
 
 
 def _target(

@@ -30,13 +30,17 @@ HASH_ROWS = 2**17
 
 @dataclass(frozen=True)
 class Column:
-    """What one feature is, by all rows of the table; of numbers, `low` and `high` are the range."""
+    """What one feature is, by all rows of the table.
+
+    Of numbers, `low` and `high` are the range; of dates that were text, `order` is that of day and month.
+    """
 
     name: str
     kind: Kind
     missing: int
     low: float | None = None
     high: float | None = None
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,9 +256,11 @@ def _block(values: Any, rows: slice) -> Any:
 def _columns(draft: Draft) -> tuple[Column, ...]:
     numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
     missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
-    return tuple(
-        Column(name, draft.kinds[name], missing[name], *ranges.get(name, (None, None))) for name in draft.names
-    )
+    described = []
+    for name in draft.names:
+        low, high = ranges.get(name, (None, None))
+        described.append(Column(name, draft.kinds[name], missing[name], low, high, draft.orders.get(name, "")))
+    return tuple(described)
 
 
 def _frame(draft: Draft, matrix: columns.Floats, others: Mapping[str, Any]) -> pd.DataFrame:
