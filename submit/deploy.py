@@ -5,25 +5,23 @@ HTTP; the former one serves until then, and is deleted afterwards. Whatever fail
 """
 
 import hashlib
-import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from submit import endpoints, sizes
+from submit import answers, endpoints, sizes
 from submit.console import can_ask, command, dollars
 from submit.endpoints import Deployment
-from submit.outputs import TOLERANCE
 from submit.rules import check_endpoint_name
 from submit.submission import DONE, FAILED, open_workspace
 from submit.workspace import Workspace
 from trainer import signals
-from trainer.errors import UserError, VerificationError, nearest
+from trainer.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from trainer.model_folder import Recorded
@@ -33,8 +31,6 @@ DEPLOYMENT_YML = Path(__file__).resolve().parent / "deployment.yml"
 REQUIRED = ("azureml-inference-server-http", "azureml-ai-monitoring")
 # The service reserves a fifth of the instances for its own upgrades: quota is needed for them, money is not.
 RESERVE = 1.2
-# A request may be much larger; a small one is answered well within its time limit.
-REQUEST_BYTES, REQUEST_SECONDS = 500_000, 120.0
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -122,7 +118,7 @@ def deploy(asked: Asked) -> int:
     try:
         with screen.status("deploying, a quarter of an hour or more"):
             _make(workspace, made_of, made)
-            largest, address = _verify(workspace, made_of)
+            largest, address = answers.verify(workspace, made_of.endpoint, made_of.deployment.name, recorded)
             _switch(workspace, made_of, made)
     except BaseException as error:
         with signals.hurried(error):
@@ -261,7 +257,9 @@ def _rows(workspace: Workspace, plan: Plan) -> list[tuple[str, str]]:
     if plan.quota.verdict == "enough" or (plan.quota.verdict == "unknown" and plan.quota.text):
         rows.append(("quota", f"{plan.quota.text}, a fifth of them for upgrades"))
     if plan.price is not None:
-        rows.append(("price", f"{dollars(plan.price)} an hour, {dollars(24 * plan.price)} a day, as long as it stands"))
+        both = "; the former one costs as well until the traffic has moved" if plan.former else ""
+        day = dollars(24 * plan.price)
+        rows.append(("price", f"{dollars(plan.price)} an hour, {day} a day, as long as it stands{both}"))
     return rows
 
 
@@ -277,81 +275,6 @@ def _make(workspace: Workspace, plan: Plan, made: Made) -> None:
     made.deployment = True
     workspace.screen.update(f"creating the deployment {plan.deployment.name}")
     endpoints.deploy(workspace, plan.deployment)
-
-
-def _verify(workspace: Workspace, plan: Plan) -> tuple[float, str]:
-    """Send the recorded rows to the new deployment; return by how much an answer differs at most, and the address.
-
-    Raises
-    ------
-    VerificationError
-        It answers otherwise than on the day of training, or not at all.
-    """
-    import numpy as np
-
-    from trainer.model_folder import Agreement
-
-    name, deployment, recorded = plan.endpoint, plan.deployment.name, plan.recorded
-    workspace.screen.update(f"sending {len(recorded.rows)} recorded rows to {deployment}")
-    client = workspace.client.online_endpoints
-    address = str(workspace.call("look at the endpoint", lambda: client.get(name)).scoring_uri)
-    keys: Any = workspace.call("ask for the endpoint's key", lambda: client.get_keys(name))
-    secret = str(getattr(keys, "primary_key", None) or keys.access_token)
-    answers: list[Any] = []
-    for body in _requests(recorded):
-        answers += _post(workspace, plan, address, secret, body)
-    try:
-        predicted = np.asarray(answers, dtype=np.float64)
-        agreement = Agreement(recorded.predictions, predicted, {}) if len(predicted) == len(recorded.rows) else None
-    except (ValueError, TypeError):
-        agreement = None
-    if agreement is None or not agreement.largest_relative <= TOLERANCE:
-        endpoints.show_log(workspace, name, deployment)
-        how = "with something else than a number for each row" if agreement is None else (
-            f"otherwise than on the day of training, by up to {agreement.largest_absolute:g}"
-        )  # fmt: skip
-        raise VerificationError(
-            f"the deployment {deployment} answers the recorded rows {how}",
-            "rehearse it: `make rehearse-deploy` serves the same folder on this machine",
-        )
-    return agreement.largest_relative, address
-
-
-def _requests(recorded: "Recorded") -> Iterator[dict[str, Any]]:
-    """Divide the recorded rows into requests of a moderate size, in the shape that the service's script takes."""
-    columns, rows = list(recorded.rows.columns), recorded.rows.to_numpy(dtype=object).tolist()
-    each = max(1, REQUEST_BYTES * len(rows) // max(1, len(json.dumps(rows))))
-    for start in range(0, len(rows), each):
-        block = rows[start : start + each]
-        yield {"input_data": {"columns": columns, "index": list(range(len(block))), "data": block}}
-
-
-def _post(workspace: Workspace, plan: Plan, address: str, secret: str, body: dict[str, Any]) -> list[Any]:
-    import requests
-
-    deployment = plan.deployment.name
-    headers = {"Authorization": f"Bearer {secret}", "azureml-model-deployment": deployment}
-
-    def post() -> requests.Response:
-        answer = requests.post(address, json=body, headers=headers, timeout=REQUEST_SECONDS)
-        if answer.status_code in (408, 429) or answer.status_code >= 500:
-            answer.raise_for_status()
-        return answer
-
-    answer = workspace.call(f"score at {address}", post)
-    served = answer.headers.get("azureml-model-deployment", deployment)
-    try:
-        found = answer.json() if answer.status_code == 200 and served == deployment else None
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        endpoints.show_log(workspace, plan.endpoint, deployment)
-        by = "" if served == deployment else f", by {served}"
-        raise VerificationError(
-            f"the deployment {deployment} answers {answer.status_code}{by}: {answer.text[:200]}",
-            "rehearse it: `make rehearse-deploy` serves the same folder on this machine",
-        )
-    return found
 
 
 def _switch(workspace: Workspace, plan: Plan, made: Made) -> None:

@@ -4,11 +4,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from submit import follow, service, sizes
 from submit.console import can_ask, command, dollars
-from submit.rules import check_endpoint_name
 from submit.workspace import Workspace
 from trainer.errors import UserError, VerificationError
 
@@ -18,6 +18,7 @@ LONGEST_SECONDS = 3600.0
 # How long the service's words are waited for, when something has failed.
 _REASON_SECONDS = 60.0
 _LOG_LINES = 60
+FAILED = "a log above may tell more; else look at it in the studio (Endpoints)"
 _MODEL = re.compile(r".*/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
 # A refusal by what stands behind the control plane: JSON within the message of a detail.
 _INNER = re.compile(r'"errors"\s*:\s*\{+\s*"[^"]*"\s*:\s*\[\s*"(?P<text>[^"]+)"')
@@ -217,9 +218,7 @@ def _settle(workspace: Workspace, what: str, poller: Any, look: Callable[[], Any
         time.sleep(pause)
         pause = min(pause * 1.3, longest)
     if state not in ("Succeeded", ""):
-        raise VerificationError(
-            f"{what} has failed: {_reason(poller)}", "the log above tells more, and so does the studio"
-        )
+        raise VerificationError(f"{what} has failed: {_reason(poller)}", FAILED)
 
 
 def _reason(poller: Any) -> str:
@@ -254,8 +253,8 @@ def show(workspace: Workspace) -> None:
         listed = workspace.call("list the endpoints", lambda: list(workspace.client.online_endpoints.list()))
         known = sizes.sizes(workspace, sizes.ENDPOINTS) if listed else None
         for endpoint in sorted(listed, key=lambda one: str(one.name)):
-            found = deployments(workspace, endpoint)
-            for one in found:
+            found = workspace.advice(f"deployments of {endpoint.name}", partial(deployments, workspace, endpoint))
+            for one in found or ():
                 price = hourly(known, one.size, one.instances)
                 total += price or 0.0
                 rows.append((
@@ -284,7 +283,6 @@ def undeploy(workspace: Workspace, name: str, ask: bool) -> bool:
     import click
 
     screen = workspace.screen
-    check_endpoint_name(name)
     with screen.status(f"looking at {name}"):
         endpoint = find(workspace, name)
         if endpoint is None:

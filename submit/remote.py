@@ -200,8 +200,10 @@ def endpoints() -> int:
 def undeploy(endpoint: str, yes: bool) -> int:
     """Delete ENDPOINT and its deployments."""
     from submit import endpoints as listed
+    from submit.rules import check_endpoint_name
     from submit.submission import open_workspace
 
+    check_endpoint_name(endpoint)
     return DONE if listed.undeploy(open_workspace(), endpoint, ask=not yes) else 1
 
 

@@ -17,12 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from aiohttp import web
 
+from tests.standin import names
+from tests.standin.control import ok
+from tests.standin.errors import ServiceError
 from tests.standin.state import Document, free_port
+from tests.standin.wire import RECORDED, Call, Route
 
 if TYPE_CHECKING:
     from tests.standin.service import Service
 
+ENDPOINT, DEPLOYMENT = "endpoint", "deployment"
 MODEL = "model"
 LOG = "container.log"
 # What a log begins with; Microsoft's server has its own.
@@ -77,6 +83,7 @@ class Containers:
 
     service: Service
     running: dict[Path, Container] = field(default_factory=dict)
+    asked: int = 0
 
     async def start(self, folder: Path, shown_log: Path) -> Container:
         """Start a container for the model in a folder, unless it runs.
@@ -174,3 +181,38 @@ def loaded(model: Path) -> Callable[[Document], Any]:
         return np.asarray(loaded_model.predict(rows)).tolist()
 
     return answer
+
+
+async def score(service: Service, call: Call) -> web.Response:
+    """Answer a request for predictions: by the deployment that it names, else by one that gets traffic."""
+    endpoint, _, rest = call.headers.get("Host", "").split(":")[0].partition(".")
+    body = service.documents.get(ENDPOINT, endpoint) if rest == names.INFERENCE else None
+    if body is None:
+        raise ServiceError(404, "NotFound", f"There is no endpoint {endpoint}.", "data")
+    if call.headers.get("Authorization", "").removeprefix("Bearer ") not in body["keys"]:
+        return ok({"message": "The key or token is not valid."}, 401)
+    known = service.online.deployments(endpoint)
+    name = call.headers.get("azureml-model-deployment") or _next(service, body["properties"]["traffic"] or {})
+    if name not in known or known[name]["state"] != "Succeeded":
+        return ok({"message": f"The deployment {name!r} does not exist, or is not ready."}, 404)
+    folder = service.online.folder(endpoint, name)
+    container = await service.online.containers.start(folder, folder / LOG)
+    status, text = await service.online.containers.score(container, call.body)
+    if status == 200 and service.faults.take({"wrong-answer"}, endpoint):
+        text = json.dumps([value * 1.01 + 1 for value in json.loads(text)])
+    headers = {"azureml_model_deployment": name, "x_ms_run_function_failed": str(status != 200)}
+    return ok(json.loads(text), status, **headers)
+
+
+def _next(service: Service, traffic: Document) -> str:
+    """Return the deployment that the next request goes to: of each hundred, as many as its share."""
+    service.online.containers.asked += 1
+    place = service.online.containers.asked * 37 % 100  # shares are spread, and come out even
+    for name, share in sorted(traffic.items()):
+        if place < share:
+            return str(name)
+        place -= share
+    return ""
+
+
+ROUTES = [Route("POST", "/score", "", score, plane="score", evidence=RECORDED)]

@@ -1,4 +1,4 @@
-"""Managed online endpoints: their deployments, keys and logs, and the address to score at."""
+"""Managed online endpoints: their deployments, keys and logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from tests.standin import computes, names, rendering
-from tests.standin.containers import CRASHED, LOG, MODEL, PROBE, STARTED, Containers, CrashedError
+from tests.standin.containers import CRASHED, DEPLOYMENT, ENDPOINT, LOG, MODEL, PROBE, STARTED, Containers, CrashedError
 from tests.standin.control import arm_id, hurry, ok, system_data
 from tests.standin.errors import ServiceError, not_found
 from tests.standin.state import Document
@@ -26,7 +26,6 @@ from tests.standin.wire import DESCRIBED, RECORDED, Call, Route
 if TYPE_CHECKING:
     from tests.standin.service import Service
 
-ENDPOINT, DEPLOYMENT = "endpoint", "deployment"
 BUSY = ("Creating", "Updating", "Deleting")
 _PROBE = {"failureThreshold": 30, "successThreshold": 1, "timeout": "PT2S", "period": "PT10S", "initialDelay": "PT10S"}
 # What the service adds to a deployment, as recorded.
@@ -55,7 +54,6 @@ class Online:
     service: Service
     operations: dict[str, tuple[str, str]] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    asked: int = 0
 
     def __post_init__(self) -> None:
         self.containers = Containers(self.service)
@@ -372,38 +370,6 @@ async def get_operation(service: Service, call: Call) -> web.Response:
     return ok(said, 200, **hurry(service))
 
 
-async def score(service: Service, call: Call) -> web.Response:
-    """Answer a request for predictions: by the deployment that it names, else by one that gets traffic."""
-    endpoint, _, rest = call.headers.get("Host", "").split(":")[0].partition(".")
-    body = service.documents.get(ENDPOINT, endpoint) if rest == names.INFERENCE else None
-    if body is None:
-        raise ServiceError(404, "NotFound", f"There is no endpoint {endpoint}.", "data")
-    if call.headers.get("Authorization", "").removeprefix("Bearer ") not in body["keys"]:
-        return ok({"message": "The key or token is not valid."}, 401)
-    known = service.online.deployments(endpoint)
-    name = call.headers.get("azureml-model-deployment") or _next(service, body["properties"]["traffic"] or {})
-    if name not in known or known[name]["state"] != "Succeeded":
-        return ok({"message": f"The deployment {name!r} does not exist, or is not ready."}, 404)
-    folder = service.online.folder(endpoint, name)
-    container = await service.online.containers.start(folder, folder / LOG)
-    status, text = await service.online.containers.score(container, call.body)
-    if status == 200 and service.faults.take({"wrong-answer"}, endpoint):
-        text = json.dumps([value * 1.01 + 1 for value in json.loads(text)])
-    headers = {"azureml_model_deployment": name, "x_ms_run_function_failed": str(status != 200)}
-    return ok(json.loads(text), status, **headers)
-
-
-def _next(service: Service, traffic: Document) -> str:
-    """Return the deployment that the next request goes to: of each hundred, as many as its share."""
-    service.online.asked += 1
-    place = service.online.asked * 37 % 100  # shares are spread, and come out even
-    for name, share in sorted(traffic.items()):
-        if place < share:
-            return str(name)
-        place -= share
-    return ""
-
-
 _LOCATION = f"/subscriptions/{{sub}}/providers/{names.PROVIDER}/locations/{{location}}"
 _ENDPOINTS, _DEPLOYMENTS = "2022-02-01-preview", "2023-04-01-preview"
 _BOTH = f"{_ENDPOINTS} {_DEPLOYMENTS}"
@@ -425,5 +391,4 @@ ROUTES = [
     Route("DELETE", _OF_ONE, _DEPLOYMENTS, delete_deployment, evidence=_SDK),
     Route("POST", f"{_OF_ONE}/getLogs", _DEPLOYMENTS, get_logs, evidence=_SDK),
     Route("GET", f"{_LOCATION}/mfeOperationsStatus/{{id}}", _BOTH, get_operation, evidence=RECORDED),
-    Route("POST", "/score", "", score, plane="score", evidence=RECORDED),
 ]
