@@ -1,6 +1,6 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test mutate lint check format sync lock bench
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy rehearse-endpoint test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
@@ -30,6 +30,10 @@ rehearse: ## a submission to Azure Machine Learning, on this machine, without an
 
 rehearse-deploy: ## the model served as Azure Machine Learning serves it, on this machine; ARGS="--model FOLDER"
 	uv run python -m tools.rehearse_deploy $(ARGS)
+
+rehearse-endpoint: ## a submission, and a deployment of its model behind an endpoint, on this machine; ARGS="--instances 2"
+	uv run python -m tests.standin -- sh -c 'python submit/remote.py --yes && \
+	  python submit/remote.py deploy models:/diabetes-progression@champion --yes $(ARGS) && python submit/remote.py endpoints'
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)
