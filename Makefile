@@ -31,9 +31,9 @@ rehearse: ## a submission to Azure Machine Learning, on this machine, without an
 rehearse-deploy: ## the model served as Azure Machine Learning serves it, on this machine; ARGS="--model FOLDER"
 	uv run python -m tools.rehearse_deploy $(ARGS)
 
-rehearse-endpoint: ## a submission, and a deployment of its model behind an endpoint, on this machine; ARGS="--instances 2"
-	uv run python -m tests.standin -- sh -c 'python submit/remote.py --yes && \
-	  python submit/remote.py deploy models:/diabetes-progression@champion --yes $(ARGS) && python submit/remote.py endpoints'
+rehearse-endpoint: ## a submission, and a deployment of its model, in a workspace on this machine that stays; ARGS="--instances 2"
+	uv run python -m tests.standin --state ~/.cache/mlflow-trainer/rehearsal -- python submit/remote.py --yes
+	uv run python -m tests.standin --state ~/.cache/mlflow-trainer/rehearsal -- python submit/remote.py deploy models:/diabetes-progression@champion --yes $(ARGS)
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)

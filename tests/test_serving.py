@@ -74,6 +74,15 @@ def test_xgboost_is_served_where_it_is_used(which: str, tmp_path: Path) -> None:
     assert "skrub" not in names(pins_of(folder))
 
 
+def test_a_folder_that_names_no_environment_is_not_rehearsed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = models.saved(tmp_path / "m", "ridge", "size")
+    (folder / "conda.yaml").write_text("dependencies: [pip]")
+    assert rehearse_deploy.main(["--model", str(folder)]) == 2
+    assert "conda.yaml does not name Python and packages\n  fix: " in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not os.environ.get(REHEARSE), reason=f"installs packages and starts servers: set {REHEARSE}=1")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_microsofts_server_and_mlflows_answer_as_on_the_day_of_training(

@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="models:/diabetes-progression@champion", help="a URI of MLflow, or a folder")
     parser.add_argument("--python", type=Path, help="of an environment that is there already; else one is built")
     given = parser.parse_args(arguments)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         with registry.fetched(given.model) as folder, TemporaryDirectory() as scratch:
             python = given.python or build(folder)
@@ -103,8 +104,10 @@ def build(folder: Path) -> Path:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or [""])[-1]
-            raise UserError(f"the environment cannot be built: {last}", f"run it by hand: {shlex.join(command)}")
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            telling = [line for line in lines if not line.startswith(("hint:", "warning:"))] or lines or [""]
+            cause = f"the environment cannot be built: {' '.join(telling)[:500]}"
+            raise UserError(cause, f"run it by hand: {shlex.join(command)}")
     (home / "complete").touch()
     return python
 
