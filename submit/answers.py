@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # A request may be much larger; a small one is answered well within its time limit.
 REQUEST_BYTES, REQUEST_SECONDS = 500_000, 120.0
-REHEARSE = "rehearse it: `make rehearse-deploy` serves the same folder on this machine"
 
 
 def verify(workspace: Workspace, name: str, deployment: str, recorded: "Recorded") -> tuple[float, str]:
@@ -49,7 +48,7 @@ def verify(workspace: Workspace, name: str, deployment: str, recorded: "Recorded
         )  # fmt: skip
         raise VerificationError(
             f"the deployment {deployment} answers the recorded rows {how}",
-            REHEARSE,
+            endpoints.REHEARSE,
         )
     return agreement.largest_relative, address
 
@@ -87,6 +86,6 @@ def _post(
         by = "" if served == deployment else f", by {served}"
         raise VerificationError(
             f"the deployment {deployment} answers {answer.status_code}{by}: {answer.text[:200]}",
-            REHEARSE,
+            endpoints.REHEARSE,
         )
     return found

@@ -255,7 +255,7 @@ def _rows(workspace: Workspace, plan: Plan) -> list[tuple[str, str]]:
         *(("", f"! {remark}") for remark in plan.remarks),
     ]
     if plan.quota.verdict == "enough" or (plan.quota.verdict == "unknown" and plan.quota.text):
-        rows.append(("quota", f"{plan.quota.text}, a fifth of them for upgrades"))
+        rows.append(("quota", f"{plan.quota.text}; what the service keeps for upgrades is among them"))
     if plan.price is not None:
         both = "; the former one costs as well until the traffic has moved" if plan.former else ""
         day = dollars(24 * plan.price)

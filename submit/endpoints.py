@@ -18,7 +18,10 @@ LONGEST_SECONDS = 3600.0
 # How long the service's words are waited for, when something has failed.
 _REASON_SECONDS = 60.0
 _LOG_LINES = 60
-FAILED = "a log above may tell more; else look at it in the studio (Endpoints)"
+STUDIO = "look at it in the studio (Endpoints)"
+REHEARSE = (
+    "rehearse it: `make rehearse-deploy` serves such a model on this machine; the log above, and the studio, tell more"
+)
 _MODEL = re.compile(r".*/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
 # A refusal by what stands behind the control plane: JSON within the message of a detail.
 _INNER = re.compile(r'"errors"\s*:\s*\{+\s*"[^"]*"\s*:\s*\[\s*"(?P<text>[^"]+)"')
@@ -131,9 +134,9 @@ def deploy(workspace: Workspace, deployment: Any) -> None:
     poller = _send(workspace, f"create the deployment {name}", lambda: client.begin_create_or_update(deployment))
     try:
         _settle(workspace, f"the deployment {name}", poller, lambda: client.get(name, endpoint))
-    except VerificationError:
+    except VerificationError as error:
         show_log(workspace, endpoint, name)
-        raise
+        raise VerificationError(error.cause, REHEARSE) from error
 
 
 def move_traffic(workspace: Workspace, name: str, traffic: Mapping[str, int]) -> None:
@@ -213,12 +216,12 @@ def _settle(workspace: Workspace, what: str, poller: Any, look: Callable[[], Any
         if time.monotonic() > until:
             raise VerificationError(
                 f"{what} is still {state.casefold()} after {LONGEST_SECONDS / 60:.0f} minutes",
-                "look at it in the studio (Endpoints)",
+                STUDIO,
             )
         time.sleep(pause)
         pause = min(pause * 1.3, longest)
     if state not in ("Succeeded", ""):
-        raise VerificationError(f"{what} has failed: {_reason(poller)}", FAILED)
+        raise VerificationError(f"{what} has failed: {_reason(poller)}", STUDIO)
 
 
 def _reason(poller: Any) -> str:
