@@ -1,6 +1,6 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy notebook test mutate lint check format sync lock bench
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy rehearse-endpoint notebook test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md README.ja.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
@@ -33,6 +33,10 @@ rehearse-deploy: ## the model served as Azure Machine Learning serves it, on thi
 
 notebook: ## the notebooks executed against a workspace on this machine, and rendered to outputs/*.html
 	uv run --group notebook python -m tests.standin -- jupyter nbconvert --execute --to html --output-dir outputs notebooks/*.ipynb
+
+rehearse-endpoint: ## a submission, and a deployment of its model, in a workspace on this machine that stays; ARGS="--instances 2"
+	uv run python -m tests.standin --state ~/.cache/mlflow-trainer/rehearsal -- python submit/remote.py --yes
+	uv run python -m tests.standin --state ~/.cache/mlflow-trainer/rehearsal -- python submit/remote.py deploy models:/diabetes-progression@champion --yes $(ARGS)
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)

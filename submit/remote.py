@@ -7,9 +7,10 @@
     python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
+    python submit/remote.py deploy models:/NAME@champion    # behind an address, verified; see endpoints, undeploy
 
 Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong input or missing access;
-3 the download could not be verified; 130 interrupted and left running.
+3 the download, or the deployment, could not be verified; 130 interrupted and left running.
 """  # noqa: D301  # click's mark for lines that stay as they are
 
 import re
@@ -47,6 +48,7 @@ def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> int
     return int(found["count"]) * _UNITS[found["unit"]] if found else None
 
 
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 _output_dir = click.option(
     "--output-dir", default="outputs", show_default=True, type=click.Path(path_type=Path, file_okay=False),
@@ -97,7 +99,7 @@ _nodes = click.option(
 )  # fmt: skip
 @_output_dir
 @click.option("--dry-run", is_flag=True, help="Print the job as YAML, without network and sign-in, and stop.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@_yes
 @_debug
 @click.pass_context
 def cli(
@@ -164,6 +166,45 @@ def jobs(count: int) -> int:
 
     listed.show(open_workspace(), count)
     return DONE
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--endpoint", metavar="NAME", help="Another name than the model's; unique in the region.")
+@click.option("--instance-type", metavar="NAME", help="Another size of virtual machine than deployment.yml's.")
+@click.option("--instances", type=click.IntRange(1), help="How many of them.")
+@_yes
+@_debug
+def deploy(model: str, endpoint: str | None, instance_type: str | None, instances: int | None, yes: bool) -> int:
+    """Deploy MODEL, models:/NAME@champion or models:/NAME/VERSION, and move the traffic once it has answered right."""
+    from submit import deploy as deployed
+
+    return deployed.deploy(deployed.Asked(model, endpoint, instance_type, instances, ask=not yes))
+
+
+@cli.command()
+@_debug
+def endpoints() -> int:
+    """List the endpoints and their deployments: traffic, model, size, what an hour costs."""
+    from submit import endpoints as listed
+    from submit.submission import open_workspace
+
+    listed.show(open_workspace())
+    return DONE
+
+
+@cli.command()
+@click.argument("endpoint")
+@_yes
+@_debug
+def undeploy(endpoint: str, yes: bool) -> int:
+    """Delete ENDPOINT and its deployments."""
+    from submit import endpoints as listed
+    from submit.rules import check_endpoint_name
+    from submit.submission import open_workspace
+
+    check_endpoint_name(endpoint)
+    return DONE if listed.undeploy(open_workspace(), endpoint, ask=not yes) else 1
 
 
 @cli.command()

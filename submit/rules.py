@@ -10,6 +10,7 @@ MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 50, 100, 1000
 
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _CLUSTER = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])")
+_ENDPOINT = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{1,30}[A-Za-z0-9])")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 
 
@@ -28,6 +29,12 @@ def check_cluster_name(name: str) -> None:
     """Check the name of a cluster: without ``azureml:``."""
     remedy = "give --cluster NAME of 2 to 32 of a-z, A-Z, 0-9 and '-', the first a letter, the last no '-'"
     _check("a cluster", name, _CLUSTER, remedy)
+
+
+def check_endpoint_name(name: str) -> None:
+    """Check the name of an endpoint; that nobody else in the region has it, the service alone can say."""
+    remedy = "give --endpoint NAME of 3 to 32 of a-z, A-Z, 0-9 and '-', the first a letter, the last no '-'"
+    _check("an endpoint", name, _ENDPOINT, remedy)
 
 
 def check_job_name(name: str) -> None:

@@ -66,6 +66,8 @@ class Quota:
 
 
 UNKNOWN = Quota("unknown", "")
+# What a size may be for, in the service's words: nodes of clusters, or instances of online endpoints.
+CLUSTERS, ENDPOINTS = "AmlCompute", "MIR"
 
 
 def _ask(workspace: Workspace, what: str, function: Callable[..., Iterable[Any]]) -> list[Any]:
@@ -76,18 +78,20 @@ def _ask(workspace: Workspace, what: str, function: Callable[..., Iterable[Any]]
     return found or []
 
 
-def sizes(workspace: Workspace) -> dict[str, Size] | None:
-    """Return what clusters can be made of in the region, by name in lower case; None where it is not told."""
+def sizes(workspace: Workspace, purpose: str = CLUSTERS) -> dict[str, Size] | None:
+    """Return what can be had in the region for a purpose, by name in lower case; None where it is not told."""
     found = _ask(workspace, "sizes", workspace.client.compute.list_sizes)
-    read = [_size(vars(one)) for one in found]
-    known = {one.name.casefold(): one for one in read if one is not None}
+    fit = [vars(one) for one in found if _is_for(vars(one), purpose)]
+    known = {one.name.casefold(): one for one in map(_size, fit)}
     return known or None
 
 
-def _size(facts: Mapping[str, Any]) -> Size | None:
+def _is_for(facts: Mapping[str, Any], purpose: str) -> bool:
     kinds = [str(kind).casefold() for kind in _first(facts, "supportedComputeTypes", "supported_compute_types") or ()]
-    if kinds and "amlcompute" not in kinds:
-        return None
+    return not kinds or purpose.casefold() in kinds
+
+
+def _size(facts: Mapping[str, Any]) -> Size:
     prices = _first(facts, "estimatedVMPrices", "estimated_vm_prices") or {}
     listed = _first(prices, "values", "values_property") or () if isinstance(prices, Mapping) else ()
     return Size(

@@ -1,6 +1,6 @@
 """The workspace: which one is meant, signing in, and asking it.
 
-What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `Workspace.mlflow`.
+What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `Workspace.mlflow`, `quiet`.
 """
 
 import json
@@ -219,8 +219,12 @@ def quiet() -> None:
     import warnings
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.simplefilter("ignore")
     import azure.ai.ml  # noqa: F401  # first: it sets the level of its own logger
+    from azure.ai.ml._utils import _azureml_polling
+
+    _azureml_polling.print = lambda *_, **__: None  # type: ignore[attr-defined]  # a dot at each look at an operation
 
     # A call is tried again here, with a line that says so.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

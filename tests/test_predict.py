@@ -216,6 +216,58 @@ def test_dates_in_another_spelling_are_read_and_how_is_told(tmp_path: Path, pred
     assert (done.code, "holds 'soon' in row 1, and " in done.err) == (2, True), done.err
 
 
+def with_order(folder: Path, order: str) -> Path:
+    """Let the record of a training table say in which order day and month were."""
+    path = folder / "training_table.json"
+    training = json.loads(path.read_text())
+    next(column for column in training["columns"] if column["name"] == "since")["order"] = order
+    path.write_text(json.dumps(training))
+    models.write_mlmodel(folder, models.read_mlmodel(folder))
+    return folder
+
+
+def dated_parts(folder: Path, *spelled: list[str]) -> Path:
+    """Write a table of dates as text, in parts that are read one after the other."""
+    words = [word for part in spelled for word in part]
+    frame = pd.DataFrame({"size": 50.0, "since": words})
+    frame.to_parquet(folder / "dated.parquet", row_group_size=len(spelled[0]))
+    return folder / "dated.parquet"
+
+
+@pytest.mark.parametrize(
+    ("order", "expected", "told"),
+    [
+        ("", ["2024-02-01", "2024-03-02", "2024-03-25", "2024-05-04"], "day first"),  # the third row leaves no choice
+        ("%d/%m/%Y", ["2024-02-01", "2024-03-02", "2024-03-25", "2024-05-04"], "day first, as in training"),
+    ],
+)
+def test_the_order_of_day_and_month_is_one_for_the_table_and_that_of_training(
+    tmp_path: Path, predicts: Predicts, order: str, expected: list[str], told: str
+) -> None:
+    dated = with_order(models.saved(tmp_path / "dated", "ridge", "size", "since"), order)
+    data = dated_parts(tmp_path, ["1/2/2024", "2/3/2024"], ["25/3/2024", "4/5/2024"])
+    done = predicts(model=dated, data=data)
+    assert done.code == 0, done.err
+    assert f"! since: its dates are read {told}\n" in done.out
+    frame = pd.DataFrame({"size": 50.0, "since": pd.to_datetime(expected)})
+    written = pd.read_csv(tmp_path / "work" / "out.csv")["prediction"]
+    np.testing.assert_allclose(written, model_folder.load(dated).predict(frame), rtol=1e-12)
+
+
+def test_dates_in_another_order_than_in_training_are_refused_by_the_first_that_shows_it(
+    tmp_path: Path, predicts: Predicts
+) -> None:
+    dated = with_order(models.saved(tmp_path / "dated", "ridge", "size", "since"), "%m/%d/%Y")
+    ambiguous, clear = ["1/2/2024", "2/3/2024"], ["4/5/2024", "25/3/2024"]
+    done = predicts(model=dated, data=dated_parts(tmp_path, ambiguous, ambiguous))
+    assert "! since: its dates are read month first, as in training\n" in done.out
+    done = predicts(model=dated, data=dated_parts(tmp_path, ambiguous, clear))
+    assert done.code == 2
+    assert "holds '25/3/2024' in row 4, and " in done.err, done.err
+    assert done.err.splitlines()[0].endswith("was trained on dates there, month first")
+    assert done.err.splitlines()[1] == "  fix: write its dates so, or as 2024-12-31"
+
+
 def test_a_column_that_goes_on_otherwise_than_it_begins_is_read_again(
     few: Path, predicts: Predicts, tmp_path: Path
 ) -> None:

@@ -1,12 +1,14 @@
 """What is recorded of a training table, and what a new table is found to be like."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests import models
+from tests.tables import csv, load
 from trainer import profile
 from trainer.table import Column
 
@@ -20,6 +22,19 @@ def look(name: str, values: object) -> profile.Seen:
     seen = profile.Seen(recorded()[name])
     seen.add(pd.Series(values))
     return seen
+
+
+def test_the_order_of_day_and_month_is_recorded_where_dates_could_have_another(tmp_path: Path) -> None:
+    days = [(1 + n % 28, 1 + n % 12) for n in range(60)]
+    us, de, iso = (
+        [form.format(day, month) for day, month in days]
+        for form in ("{1}/{0}/2024", "{0}.{1}.2024", "2024-{1:02}-{0:02}")
+    )
+    read = load(
+        csv(tmp_path / "t.csv", {"a": range(60), "us": us, "de": de, "iso": iso, "y": range(60)}), split="random"
+    )
+    taken = profile.read(profile.take(read.columns, read.training.features, "y"))
+    assert {name: one.order for name, one in taken.items()} == {"a": "", "us": "%m/%d/%Y", "de": "%d.%m.%Y", "iso": ""}
 
 
 def test_every_kind_is_recorded_with_shares_that_add_up() -> None:

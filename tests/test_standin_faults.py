@@ -262,6 +262,9 @@ def test_a_fault_that_is_none_is_refused(text: str) -> None:
 
 def test_every_fault_has_a_test() -> None:
     here = Path(__file__)
-    names = ("test_standin_faults.py", "test_standin_identity.py", "test_standin_service.py")
+    names = (
+        *("test_standin_faults.py", "test_standin_identity.py", "test_standin_service.py"),
+        *("test_standin_endpoints.py", "test_submit_deploy.py"),
+    )
     source = "".join(here.with_name(name).read_text() for name in names)
     assert not [kind for kind in KINDS if f'"{kind}"' not in source]

@@ -3,7 +3,7 @@
     python -m tools.rehearse_deploy --model models:/diabetes-progression@champion
     make rehearse-deploy ARGS="--model outputs/my-job/models"
 
-The environment is built from the model's own file and the server that the service adds, the server is Microsoft's, the
+The environment is built from the model's own conda.yaml and nothing else, the server in it is Microsoft's, the
 rows that were recorded with the model are posted to it and to `mlflow models serve`, and the answers are compared with
 what was predicted on the day of training. Needs uv and a package index. Exit code 0: the same; 1: they differ.
 """
@@ -11,6 +11,7 @@ what was predicted on the day of training. Needs uv and a package index. Exit co
 import argparse
 import hashlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,14 +25,13 @@ from typing import Any
 
 import numpy as np
 import requests
+import yaml
 
 from trainer import model_folder, registry
 from trainer.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORE_SCRIPT = ROOT / "tools" / "score_script.py"
-# What the service adds to the model's own environment.
-ADDED = ("azureml-inference-server-http", "azureml-ai-monitoring")
 TOLERANCE = 1e-9
 # `azmlinfsrv` as it is, but for this machine alone.
 ON_THIS_MACHINE = (
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="models:/diabetes-progression@champion", help="a URI of MLflow, or a folder")
     parser.add_argument("--python", type=Path, help="of an environment that is there already; else one is built")
     given = parser.parse_args(arguments)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         with registry.fetched(given.model) as folder, TemporaryDirectory() as scratch:
             python = given.python or build(folder)
@@ -92,30 +93,48 @@ def build(folder: Path) -> Path:
     UserError
         The packages cannot be installed together.
     """
-    requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
-    home = CACHE / hashlib.sha256("\n".join((requirements, *ADDED)).encode()).hexdigest()[:16]
+    version, pins = _named(folder)
+    home = CACHE / hashlib.sha256("\n".join((version, *pins)).encode()).hexdigest()[:16]
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     if (home / "complete").is_file():
         return python
     for command in (
-        ["uv", "venv", "--quiet", "--clear", "--python", "3.11", str(home)],
-        ["uv", "pip", "install", "--quiet", "--python", str(python), "-r", str(folder / "requirements.txt"), *ADDED],
+        ["uv", "venv", "--quiet", "--clear", "--python", version, str(home)],
+        ["uv", "pip", "install", "--quiet", "--python", str(python), *pins],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or [""])[-1]
-            raise UserError(f"the environment cannot be built: {last}", f"run it by hand: {' '.join(command)}")
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            telling = [line for line in lines if not line.startswith(("hint:", "warning:"))] or lines or [""]
+            cause = f"the environment cannot be built: {' '.join(telling)[:500]}"
+            raise UserError(cause, f"run it by hand: {shlex.join(command)}")
     (home / "complete").touch()
     return python
+
+
+def _named(folder: Path) -> tuple[str, list[str]]:
+    """Read the version of Python and the packages of a model's conda.yaml."""
+    path = folder / "conda.yaml"
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
+        version = next(one.partition("=")[2] for one in listed if isinstance(one, str) and one.startswith("python="))
+        return version, next(one["pip"] for one in listed if isinstance(one, dict))
+    except (OSError, TypeError, KeyError, StopIteration, yaml.YAMLError) as error:
+        raise UserError(f"{path} does not name Python and packages", "train the model again") from error
+
+
+def microsofts_server(python: Path, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command of Microsoft's server for a model folder, and the variables that it needs."""
+    ports = ["--port", str(port), "--health_port", str(port)]
+    command = [str(python), "-c", ON_THIS_MACHINE, "--entry_script", str(SCORE_SCRIPT), *ports]
+    return command, {"AZUREML_MODEL_DIR": str(folder.parent), "MLFLOW_MODEL_FOLDER": folder.name}
 
 
 def azure(folder: Path, python: Path, recorded: model_folder.Recorded, scratch: Path) -> Answered:
     """Serve a model with Microsoft's server, post its recorded rows, and compare the answers."""
     port = _free_port()
-    environment = {"AZUREML_MODEL_DIR": str(folder.parent), "MLFLOW_MODEL_FOLDER": folder.name, "HOME": str(scratch)}
-    ports = ["--port", str(port), "--health_port", str(port)]
-    command = [str(python), "-c", ON_THIS_MACHINE, "--entry_script", str(SCORE_SCRIPT), *ports]
-    with _running(command, environment, f"http://127.0.0.1:{port}/", scratch) as seconds:
+    command, environment = microsofts_server(python, folder, port)
+    with _running(command, {**environment, "HOME": str(scratch)}, f"http://127.0.0.1:{port}/", scratch) as seconds:
         body = {"input_data": {**_split(recorded), "index": list(range(len(recorded.rows)))}}
         answer = _post(f"http://127.0.0.1:{port}/score", body)
         swagger = requests.get(f"http://127.0.0.1:{port}/swagger.json?version=3", timeout=UP_SECONDS)

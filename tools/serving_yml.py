@@ -1,8 +1,9 @@
 """Write serving.yml from uv.lock: what a prediction passes through, pinned.
 
-The group ``serve`` of pyproject.toml is resolved together with the server that Azure Machine Learning adds to an
-online deployment. That server, and what only it and MLflow need, are left out here: the service has its own
-versions of them. Run it as ``make lock``; a test holds it fresh.
+The group ``serve`` of pyproject.toml is resolved together with Azure Machine Learning's inference server. A model that
+names its packages has to name that server and the monitoring that the service's script imports, says the documentation
+(concept: guidelines for deploying MLflow models, 2026); without them the container does not start. So they are
+pinned here, and what only they and MLflow need is left to them. Run it as ``make lock``; a test holds it fresh.
 """
 
 import subprocess
@@ -17,7 +18,8 @@ DATES = ("skrub",)
 
 TEMPLATE = """\
 # Written from uv.lock by `make lock`; do not edit: change the group `serve` of pyproject.toml, and run it again.
-# What a prediction passes through: each model carries `always`, and the other parts that it needs.
+# What a prediction passes through, and Azure Machine Learning's server: each model carries `always` and `server`, and
+# the other parts that it needs.
 python: "{python}"
 """
 
@@ -33,6 +35,7 @@ def serving_yml() -> str:
     always = _exported(SERVER, XGBOOST, DATES)
     parts = {
         "always": sorted([*always, *(one for one in _exported() if one.startswith(f"{MLFLOW}=="))]),
+        "server": [one for one in _exported() if one.startswith(tuple(f"{name}==" for name in SERVER[:2]))],
         "xgboost": _without(_exported(SERVER, DATES), always),
         "dates": _without(_exported(SERVER, XGBOOST), always),
     }

@@ -1,6 +1,7 @@
 """What the values of one column mean: types, numbers with marks, dates, booleans."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -107,6 +108,7 @@ class Read:
 
     `spelling` is of numbers with marks each of which can be read by itself, whether it comes as text or as a number:
     not of 1.234,5, which without its decimals would be another one.
+    `order` is that of day and month, of dates that have two: see `dates.Dates`.
     """
 
     kind: Kind
@@ -114,6 +116,7 @@ class Read:
     remark: Remark | None = None
     decimal: str = "."
     spelling: Spelling | None = None
+    order: str = ""
 
 
 # -- by type -------------------------------------------------------------------------------------
@@ -204,12 +207,13 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
         kind, values = found
         return Read(kind, text.spread(_put(values, gaps), np.nan if kind != "datetime" else np.datetime64("NaT")))
     if (found_dates := dates.read(words.filter(~gaps))) is not None:
-        moments, how = found_dates
+        moments, how = found_dates.moments, found_dates.told
         sample = int(np.flatnonzero(~gaps)[0])
         shown = str(moments[0])[: 10 if moments[0] == moments[0].astype("datetime64[D]") else 19].replace("T", " ")
         told = f"{name}: {text.values[sample]!r} (row {text.first(sample)}) is read as the date {shown}, {how}"
         remark = Remark("dates", told + _gaps_told(text, gaps)) if how else None
-        return Read("datetime", text.spread(_put(moments, gaps), np.datetime64("NaT")), remark)
+        values = text.spread(_put(moments, gaps), np.datetime64("NaT"))
+        return Read("datetime", values, remark, order=next(iter(found_dates.orders), ""))
     return _marked(text, name, typed, decimal, words, gaps, counts)
 
 
@@ -368,18 +372,28 @@ def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
     return text.spread(np.where(gaps, np.nan, values), np.nan), str(text.values[other[0]]) if len(other) else None
 
 
-def as_dates(text: Text) -> tuple[npt.NDArray[np.datetime64], str, str | None]:
-    """Read text as dates that it is known to be; a value of each row, how, and the first value where that fails."""
+def as_dates(text: Text, known: Sequence[str] = ()) -> tuple[dates.Dates, str | None]:
+    """Read text as dates that it is known to be; a moment of each row, and the first value where that fails.
+
+    Parameters
+    ----------
+    text : Text
+    known : sequence of str
+        The orders of day and month that the column is known to have: see `dates.read`.
+    """
     words, gaps = _words(text)
     nothing = np.datetime64("NaT", "us")
-    known = words.filter(pa.array(~gaps))
-    found: tuple[npt.NDArray[Any], str] | None = np.empty(0, "datetime64[us]"), ""
-    if len(known):
-        plain_dates = _plain(known, ".")
-        found = (plain_dates[1], "") if plain_dates and plain_dates[0] == "datetime" else dates.read(known)
+    present = words.filter(pa.array(~gaps))
+    found: dates.Dates | None = dates.Dates(np.empty(0, "datetime64[us]"), "")
+    if len(present):
+        plain_dates = _plain(present, ".")
+        is_plain = plain_dates is not None and plain_dates[0] == "datetime"
+        found = dates.Dates(plain_dates[1], "") if plain_dates and is_plain else dates.read(present, known)
     if found is None:
-        return text.spread(np.full(len(words), nothing), nothing), "", str(text.values[np.argmax(~gaps)])
-    return text.spread(_put(found[0].astype("datetime64[us]"), gaps), nothing), found[1], None
+        other = np.flatnonzero(~gaps)[dates.first_other(present, known)]
+        return dates.Dates(text.spread(np.full(len(words), nothing), nothing), ""), str(text.values[other])
+    moments = text.spread(_put(found.moments.astype("datetime64[us]"), gaps), nothing)
+    return replace(found, moments=moments), None
 
 
 def _words(text: Text) -> tuple[pa.Array, npt.NDArray[np.bool_]]:

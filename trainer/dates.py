@@ -1,6 +1,8 @@
 """Dates and times as people write them."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,35 @@ _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def read(words: pa.Array) -> tuple[npt.NDArray[Any], str] | None:
-    """Read dates in one of the usual spellings, and say how; None where not all words are dates of one spelling."""
+@dataclass(frozen=True)
+class Dates:
+    """Text that was read as dates.
+
+    Attributes
+    ----------
+    moments : ndarray of datetime64[us]
+    told : str
+        How, for a person; empty where it is clear.
+    orders, unfit : tuple of str
+        Where a spelling has two orders, day first and month first: those that fit all words, the one that was taken
+        first; and those that do not, or were not tried. Else empty.
+    """
+
+    moments: npt.NDArray[Any]
+    told: str
+    orders: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+
+
+def read(words: pa.Array, known: Sequence[str] = ()) -> Dates | None:
+    """Read dates in one of the usual spellings; None where not all words are dates of one spelling.
+
+    Parameters
+    ----------
+    words : Array of str
+    known : sequence of str
+        `Dates.orders` that the column is known to have: of a spelling that has one of them, no other is tried.
+    """
     if not matches(words, r"^[0-9A-Za-z][-0-9A-Za-z ,./:+]{4,}$").all() or not matches(words, r"\d").all():
         return None
     found = pc.extract_regex(words, _MOMENT.replace("(?P<day>", "(?P<day>"))
@@ -43,27 +72,58 @@ def read(words: pa.Array) -> tuple[npt.NDArray[Any], str] | None:
     for spelling, formats in _SPELLINGS:
         if not matches(days, spelling).all():
             continue
-        texts = pd.Series(days.to_numpy(zero_copy_only=False)).str.replace(", ", ",").str.replace(",", ", ")
-        fits = [
-            (pattern, parsed)
-            for pattern in formats
-            if (parsed := pd.to_datetime(texts, format=pattern, errors="coerce")).notna().all()
-        ]
+        fits = [(one, parsed) for one in _tried(formats, known) if (parsed := _parsed(days, one)).notna().all()]
         if not fits:
             return None
         pattern, parsed = fits[0]
         moments: npt.NDArray[Any] = parsed.to_numpy().astype("datetime64[us]") + clock(clocks) - _offset(zones)
-        return moments, _told(pattern, len(fits) > 1 and not fits[0][1].equals(fits[1][1]))
+        told = _told(pattern, len(fits) > 1 and not fits[0][1].equals(fits[1][1]))
+        orders = tuple(one for one, _ in fits) if _has_orders(formats) else ()
+        return Dates(moments, told, orders, tuple(one for one in formats if one not in orders) if orders else ())
     return None
+
+
+def first_other(words: pa.Array, known: Sequence[str] = ()) -> int:
+    """Return the number of the first word that is no date, or none of the first one's spelling and order."""
+    days = pc.extract_regex(words, _MOMENT).field("day")
+    for spelling, formats in _SPELLINGS:
+        if (alike := matches(days, spelling))[:1].all():
+            best = max((alike & _parsed(days, one).notna().to_numpy() for one in _tried(formats, known)), key=np.sum)
+            return int(np.argmin(best))
+    return 0
+
+
+def _has_orders(formats: Sequence[str]) -> bool:
+    return (
+        len({pattern.index("%d") < pattern.index("%m") for pattern in formats if {"%d", "%m"} <= _parts(pattern)}) > 1
+    )
+
+
+def _tried(formats: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    return [pattern for pattern in known if pattern in formats] or formats
+
+
+def _parsed(days: pa.Array, pattern: str) -> "pd.Series[Any]":
+    texts = pd.Series(days.to_numpy(zero_copy_only=False), dtype=object).str.replace(", ", ",").str.replace(",", ", ")
+    parsed: pd.Series[Any] = pd.to_datetime(texts, format=pattern, errors="coerce")
+    return parsed
+
+
+def _parts(pattern: str) -> set[str]:
+    return set(re.findall("%.", pattern))
 
 
 def _told(pattern: str, either: bool) -> str:
     if pattern.startswith("%Y") and pattern != "%Y-%m":
         return ""
-    if not {"%d", "%m"} <= set(re.findall("%.", pattern)):
+    if not {"%d", "%m"} <= _parts(pattern):
         return "the first day of the month" if "%d" not in pattern else "by the name of its month"
-    first = "day first" if pattern.startswith("%d") else "month first"
-    return f"{first}, though it could be the other way round in every row" if either else f"{first}"
+    return f"{order(pattern)}, though it could be the other way round in every row" if either else order(pattern)
+
+
+def order(pattern: str) -> str:
+    """Name one of `Dates.orders`."""
+    return "day first" if pattern.startswith("%d") else "month first"
 
 
 def clock(clocks: pa.Array) -> npt.NDArray[np.timedelta64]:

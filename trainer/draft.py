@@ -51,6 +51,8 @@ class Draft:
         The processes that share the rows.
     spellings : dict of str to Spelling
         Of features that are text of numbers with marks.
+    orders : dict of str to str
+        Of day and month, in dates that were text.
     """
 
     names: list[str]
@@ -66,6 +68,7 @@ class Draft:
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
     spellings: dict[str, Spelling] = field(default_factory=dict)
+    orders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._places = {name: number for number, name in enumerate(self.numeric)}
@@ -145,13 +148,14 @@ def understood(
     remarks: list[Remark] = []
     kinds: dict[str, Kind] = {}
     others: dict[str, Any] = {}
+    orders: dict[str, str] = {}
     decimals = {decimal}
     spellings: dict[str, Spelling] = {}
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
             read = columns.read(gathered.others[name], name, name in typed, decimal)
-            kinds[name], others[name] = read.kind, read.values
+            kinds[name], others[name], orders[name] = read.kind, read.values, read.order
             decimals.add(read.decimal if read.kind in ("number", "integer") and read.remark else decimal)
             remarks += [read.remark] if read.remark else []
             spellings |= {name: read.spelling} if read.spelling else {}
@@ -169,7 +173,9 @@ def understood(
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
     names = list(roles.features)
-    return Draft(names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, spellings)
+    return Draft(
+        names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, spellings, orders
+    )
 
 
 def _target(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from trainer import columns, gather
+from trainer import columns, dates, gather
 from trainer.columns import Text
 from trainer.errors import UserError
 from trainer.model_loading import Model
@@ -42,17 +42,25 @@ class Wanted:
         None where it is not there.
     read_as : dict of str to str
         How dates that could be read otherwise are read; filled as they are.
+    orders : dict of str to tuple of str
+        Of day and month, in dates that are text: those that training, or all rows so far, leave possible, the one that
+        is taken first. Filled as they are read.
     """
 
     kinds: Mapping[str, str]
     keys: tuple[str, ...]
     target: str | None
     read_as: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Each of them once."""
         return list(dict.fromkeys([*self.keys, *self.kinds, *([self.target] if self.target else [])]))
+
+
+class ReorderedError(Exception):
+    """Later rows show that dates have another order of day and month than the rows before them seemed to have."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def wanted(reading: Reading, model: Model, keys: Sequence[str], data: str) -> Wa
         kinds=dict(model.kinds),
         keys=tuple(name for name in keys if name in reading.names),
         target=model.target if model.target in reading.names and model.target not in model.kinds else None,
+        orders=trained_orders(model),
     )
     if not reading.typed:
         # a code such as 007 is the text that it was, and a key is copied as it stands
@@ -122,6 +131,8 @@ def batches(reading: Reading, found: Wanted, model: Model, data: str) -> Iterato
         A value cannot be what it was in training.
     delimited.RetypedError
         Call ``reading.as_text`` with its column, and begin again.
+    ReorderedError
+        Begin again.
     """
     row = 0
     for batch in reading.batches(found.names):
@@ -166,12 +177,24 @@ def _dates(column: pa.Array, name: str, found: Wanted, model: Model, data: str, 
     if meant != "text":
         return columns.datetimes(column)
     text = Text.of(pa.chunked_array([columns.encoded(column)]))
-    values, how, other = columns.as_dates(text)
+    known = found.orders.get(name, ())
+    read, other = columns.as_dates(text, known)
     if other is not None:
-        raise _other_value(model, data, name, text, other, row)
-    if how:
-        found.read_as[name] = how
-    return values
+        raise _other_value(model, data, name, text, other, row, known)
+    if read.told:
+        is_trained = bool(read.orders) and trained_orders(model).get(name) == read.orders
+        found.read_as[name] = f"{read.told}, as in training" if is_trained else read.told
+    if read.orders:
+        before = next((one for one in known if one in (*read.orders, *read.unfit)), read.orders[0])
+        found.orders[name] = tuple(dict.fromkeys(one for one in (*known, *read.orders) if one not in read.unfit))
+        if before != read.orders[0]:
+            raise ReorderedError
+    return read.moments
+
+
+def trained_orders(model: Model) -> dict[str, tuple[str, ...]]:
+    """Return in which order day and month were in training, of dates that were text and could have had two."""
+    return {column["name"]: (column["order"],) for column in model.training.get("columns", []) if column.get("order")}
 
 
 def _texts(column: pa.Array) -> npt.NDArray[np.object_]:
@@ -188,12 +211,15 @@ def _other_kind(model: Model, data: str, name: str, meaning: str) -> UserError:
     )
 
 
-def _other_value(model: Model, data: str, name: str, text: Text, value: str, row: int) -> UserError:
+def _other_value(
+    model: Model, data: str, name: str, text: Text, value: str, row: int, orders: Sequence[str] = ()
+) -> UserError:
     code = next(code for code, known in enumerate(text.values) if known == value)
+    first = f", {dates.order(orders[0])}" if orders else ""
     return UserError(
         f"the column {name!r} of {data} holds {value[:60]!r} in row {row + text.first(code)}, and {model.name} was "
-        f"trained on {_NAMES.get(model.kinds.get(name, 'number'), 'numbers')} there",
-        "correct that value, or leave the field empty",
+        f"trained on {_NAMES.get(model.kinds.get(name, 'number'), 'numbers')} there{first}",
+        "correct that value, or leave the field empty" if not orders else "write its dates so, or as 2024-12-31",
     )
 
 

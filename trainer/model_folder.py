@@ -45,7 +45,8 @@ def save(
     with which versions. It is what tells later whether the model still predicts the same. ``training_table.json`` says
     what the table was like. The ``MLmodel`` file holds the digests of both, and that of the model's own file.
 
-    ``conda.yaml`` is what serves the model, and is small; ``training.yaml`` beside it is what has trained it.
+    ``requirements.txt`` is what serves the model, and is small; ``conda.yaml`` is that with Azure Machine Learning's
+    server; ``training.yaml`` beside them is what has trained it.
 
     The signature names the columns, all of them required, with the type ``any``. A narrower type would refuse what the
     pipeline takes: mlflow 3.15 refuses an int64 column for ``double`` unless all of it is 0 and 1, a column with a gap
@@ -98,6 +99,7 @@ def save(
 
         mlflow.xgboost.save_model(model, str(path), **common)
     serving.write(path, serving.environment(model, columns))
+    serving.add_server(path / "conda.yaml")
     (path / TRAINING_YML).write_bytes((ROOT / "conda.yml").read_bytes())
     recorded = {
         "rows": {"columns": list(sent.columns), "data": _json_rows(sent)},

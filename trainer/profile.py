@@ -45,6 +45,8 @@ class Profile:
     shares : list of float
         Of the rows: in each interval, or of each of the `FREQUENT` first categories, and of all others; the last is
         the share of the missing.
+    order : str
+        Of day and month, in dates that were text and could have had another: see `dates.Dates`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Profile:
     categories: list[str] = field(default_factory=list)
     complete: bool = True
     shares: list[float] = field(default_factory=list)
+    order: str = ""
 
 
 def take(
@@ -113,7 +116,7 @@ def _take(column: "Column", values: "pd.Series[Any]", step: int) -> Profile:
     seen = Seen(own)
     seen.add(values.iloc[::step])
     shares = (seen.counts / max(seen.counts.sum(), 1)).tolist()
-    return replace(own, shares=shares)
+    return replace(own, shares=shares, order=column.order)
 
 
 def floats(values: "pd.Series[Any]") -> Floats:

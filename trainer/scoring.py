@@ -115,6 +115,8 @@ def score(
                 return _score(model, reading, found, location.data, output)
             except RetypedError as error:  # of CSV: a column goes on otherwise than it begins
                 reading.as_text(error.column)
+            except incoming.ReorderedError:  # of dates: `found` knows their order now
+                continue
 
 
 def _score(model: Model, reading: Reading, found: incoming.Wanted, data: str, output: Path) -> Scored:

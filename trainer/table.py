@@ -32,7 +32,8 @@ HASH_ROWS = 2**17
 class Column:
     """What one feature is, by all rows of the table.
 
-    Of numbers, `low` and `high` are the range, and `spelling` is how the table writes them, where it has marks.
+    Of numbers, `low` and `high` are the range, and `spelling` is how the table writes them, where it has marks; of
+    dates that were text, `order` is that of day and month.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     spelling: Spelling | None = None
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def _columns(draft: Draft) -> tuple[Column, ...]:
     numbers = [name for name in draft.names if draft.kinds[name] not in ("text", "datetime")]
     missing, ranges = draft.missing(draft.names), draft.ranges(numbers)
     return tuple(
-        Column(name, draft.kinds[name], missing[name], low, high, draft.spellings.get(name))
+        Column(name, draft.kinds[name], missing[name], low, high, draft.spellings.get(name), draft.orders.get(name, ""))
         for name in draft.names
         for low, high in [ranges.get(name, (None, None))]
     )

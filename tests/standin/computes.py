@@ -19,32 +19,33 @@ if TYPE_CHECKING:
     from tests.standin.service import Service
 
 CLUSTER, BOTH, ENDPOINTS = ("AmlCompute",), ("AmlCompute", "ComputeInstance"), ("MIR",)
+ALL = (*BOTH, *ENDPOINTS)  # the documented list of sizes for online endpoints (2025-10) has these
 # name: family, cores, GPUs, memory in GB, disk in MB, USD an hour, what it is for
 SIZES: dict[str, tuple[str, int, int, float, int, float, tuple[str, ...]]] = {
-    "Standard_DS2_v2": ("standardDSv2Family", 2, 0, 7.0, 14336, 0.146, BOTH),
-    "Standard_DS3_v2": ("standardDSv2Family", 4, 0, 14.0, 28672, 0.293, BOTH),
+    "Standard_DS2_v2": ("standardDSv2Family", 2, 0, 7.0, 14336, 0.146, ALL),
+    "Standard_DS3_v2": ("standardDSv2Family", 4, 0, 14.0, 28672, 0.293, ALL),
     "Standard_DS11_v2": ("standardDSv2Family", 2, 0, 14.0, 28672, 0.185, BOTH),
     "Standard_D2s_v3": ("standardDSv3Family", 2, 0, 8.0, 16384, 0.115, BOTH),
     "Standard_D4s_v3": ("standardDSv3Family", 4, 0, 16.0, 32768, 0.230, BOTH),
-    "Standard_D2as_v4": ("standardDASv4Family", 2, 0, 8.0, 16384, 0.115, BOTH),
-    "Standard_D4as_v4": ("standardDASv4Family", 4, 0, 16.0, 32768, 0.230, BOTH),
+    "Standard_D2as_v4": ("standardDASv4Family", 2, 0, 8.0, 16384, 0.115, ALL),
+    "Standard_D4as_v4": ("standardDASv4Family", 4, 0, 16.0, 32768, 0.230, ALL),
     "Standard_D2ads_v5": ("standardDADSv5Family", 2, 0, 8.0, 75000, 0.124, BOTH),
     "Standard_D4ads_v5": ("standardDADSv5Family", 4, 0, 16.0, 150000, 0.248, BOTH),
     "Standard_D8ads_v5": ("standardDADSv5Family", 8, 0, 32.0, 300000, 0.496, BOTH),
     "Standard_D2ds_v4": ("standardDDSv4Family", 2, 0, 8.0, 76800, 0.135, BOTH),
     "Standard_D4ds_v4": ("standardDDSv4Family", 4, 0, 16.0, 153600, 0.270, BOTH),
     "Standard_D8ds_v4": ("standardDDSv4Family", 8, 0, 32.0, 307200, 0.540, BOTH),
-    "Standard_E4s_v3": ("standardESv3Family", 4, 0, 32.0, 65536, 0.320, BOTH),
+    "Standard_E4s_v3": ("standardESv3Family", 4, 0, 32.0, 65536, 0.320, ALL),
     "Standard_E4ds_v4": ("standardEDSv4Family", 4, 0, 32.0, 153600, 0.344, BOTH),
     "Standard_E4ds_v5": ("standardEDSv5Family", 4, 0, 32.0, 150000, 0.344, BOTH),
     "Standard_D2ds_v5": ("standardDDSv5Family", 2, 0, 8.0, 75000, 0.135, BOTH),
     "Standard_D4ds_v5": ("standardDDSv5Family", 4, 0, 16.0, 150000, 0.270, BOTH),
     "Standard_D8ds_v5": ("standardDDSv5Family", 8, 0, 32.0, 300000, 0.540, BOTH),
-    "Standard_F4s_v2": ("standardFSv2Family", 4, 0, 8.0, 32768, 0.194, BOTH),
-    "Standard_F8s_v2": ("standardFSv2Family", 8, 0, 16.0, 65536, 0.388, BOTH),
-    "Standard_NC6s_v3": ("standardNCSv3Family", 6, 1, 112.0, 344064, 3.823, CLUSTER),
-    "Standard_NC4as_T4_v3": ("standardNCASv3_T4Family", 4, 1, 28.0, 180224, 0.605, BOTH),
-    "Standard_NC24ads_A100_v4": ("standardNCADSA100v4Family", 24, 1, 220.0, 958464, 4.775, CLUSTER),
+    "Standard_F4s_v2": ("standardFSv2Family", 4, 0, 8.0, 32768, 0.194, ALL),
+    "Standard_F8s_v2": ("standardFSv2Family", 8, 0, 16.0, 65536, 0.388, ALL),
+    "Standard_NC6s_v3": ("standardNCSv3Family", 6, 1, 112.0, 344064, 3.823, (*CLUSTER, *ENDPOINTS)),
+    "Standard_NC4as_T4_v3": ("standardNCASv3_T4Family", 4, 1, 28.0, 180224, 0.605, ALL),
+    "Standard_NC24ads_A100_v4": ("standardNCADSA100v4Family", 24, 1, 220.0, 958464, 4.775, (*CLUSTER, *ENDPOINTS)),
     "Standard_NV6ads_A10_v5": ("standardNVADSA10v5Family", 6, 1, 55.0, 184320, 0.546, ENDPOINTS),
 }
 _BY_LOWER = {size.lower(): size for size in SIZES}
@@ -162,6 +163,10 @@ def used(service: Service) -> dict[str, int]:
         cores *= service.jobs.nodes_in_use(body["name"])
         for key in ("low_priority",) if inner.get("vmPriority") == "LowPriority" else (family, "regional"):
             found[key] = found.get(key, 0) + cores
+    for _, __, body in service.documents.all("deployment"):
+        family, cores = cores_of(body["properties"]["instanceType"])
+        for key in (family, "regional"):
+            found[key] = found.get(key, 0) + cores * int(body["sku"]["capacity"])
     return found
 
 

@@ -33,6 +33,10 @@ class ServiceError(Exception):
         Whose shape it takes: `control`, `gateway` (Azure Resource Manager itself), `data`, or `mlflow`.
     headers : dict
         Further headers of the answer.
+    details : list of dict
+        Of the control plane: what stood behind it.
+    top : str
+        The outermost code of the control plane, where it is not the usual one.
     """
 
     status: int
@@ -40,6 +44,8 @@ class ServiceError(Exception):
     message: str
     plane: str = "control"
     headers: dict[str, str] = field(default_factory=dict)
+    details: list[dict[str, object]] = field(default_factory=list)
+    top: str = ""
 
     def response(self) -> web.Response:
         """Return the answer in the shape of its plane."""
@@ -93,7 +99,12 @@ def _control(error: ServiceError) -> object:
         {"type": "InnerError", "info": {"value": inner}},
     ]
     return {
-        "error": {"code": _top_code(error), "message": error.message, "details": [], "additionalInfo": info},
+        "error": {
+            "code": error.top or _top_code(error),
+            "message": error.message,
+            "details": error.details,
+            "additionalInfo": info,
+        },
     }
 
 

@@ -65,11 +65,19 @@ JOB_KINDS = {
     "hostile-artifacts": "the job leaves artifacts with names that must not be written as they are",
     "cluster-creating": "somebody else is creating the cluster, for two looks; variant=Failed: in vain",
 }
+ENDPOINT_KINDS = {
+    "name-taken": "the name of the endpoint belongs to somebody else in the region",
+    "slow-start": "the deployment stays Creating: its container starts",
+    "container-crashes": "the deployment's container ends while it starts, with a traceback in its log",
+    "probe-fails": "the deployment's container answers no probe",
+    "wrong-answer": "the endpoint answers with other predictions than the model's",
+}
 IDENTITY_KINDS = {
     "short-token": "identity gives tokens that live for `seconds`",
     "no-identity": "identity answers 400: there is nobody to sign in",
 }
-KINDS = HTTP_KINDS | SUBSCRIPTION_KINDS | WORKSPACE_KINDS | BLOB_KINDS | MLFLOW_KINDS | JOB_KINDS | IDENTITY_KINDS
+KINDS = HTTP_KINDS | SUBSCRIPTION_KINDS | WORKSPACE_KINDS | BLOB_KINDS | MLFLOW_KINDS | JOB_KINDS
+KINDS |= ENDPOINT_KINDS | IDENTITY_KINDS
 # What is so, and does not merely happen, lasts until it is cleared.
 LASTING = {
     *SUBSCRIPTION_KINDS,
@@ -99,7 +107,8 @@ class Fault:
         One of `tests.standin.faults.KINDS`.
     route : str
         Which requests: a pattern (`*`, `?`) that matches `METHOD path` or a part of it, such as
-        `PUT */jobs/*`, `/history/`, `user_logs`. For the faults of jobs it matches the name of the compute.
+        `PUT */jobs/*`, `/history/`, `user_logs`. For the faults of jobs it matches the name of the compute,
+        for those of endpoints the name of the endpoint.
         `*` by default; for `reset` the logs of jobs.
     times : int, optional
         How many requests, jobs or tokens. 0 means always. By default once for what happens, always for what is so.

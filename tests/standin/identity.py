@@ -28,7 +28,7 @@ def server_context(folder: Folder) -> ssl.SSLContext:
     chain = folder.root / "server.pem"
     if not chain.exists():
         authority = trustme.CA()
-        certificate = authority.issue_cert(*names.HOSTS, "localhost", "127.0.0.1")
+        certificate = authority.issue_cert(*names.HOSTS, f"*.{names.INFERENCE}", "localhost", "127.0.0.1")
         chain.touch(mode=0o600)
         chain.write_bytes(
             certificate.private_key_pem.bytes() + b"".join(part.bytes() for part in certificate.cert_chain_pems)

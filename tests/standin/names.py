@@ -23,6 +23,8 @@ STUDIO = "https://ml.azureml.test"
 STORAGE_SUFFIX = "core.azureml.test"
 ACCOUNT = "teststorage"
 BLOB = f"{ACCOUNT}.blob.{STORAGE_SUFFIX}"
+# An endpoint's address begins with its name.
+INFERENCE = f"{LOCATION}.inference.azureml.test"
 HOSTS = (MANAGEMENT, API, LOGIN, BLOB)
 
 BLOBSTORE = "workspaceblobstore"

@@ -46,7 +46,7 @@ class Proxy:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         method, address, _ = head.split("\r\n", 1)[0].split(" ", 2)
         host = _host(address)
-        if method != "CONNECT" or host not in names.HOSTS:
+        if method != "CONNECT" or not (host in names.HOSTS or host.endswith(f".{names.INFERENCE}")):
             self.record(
                 {
                     "time": time.time(),

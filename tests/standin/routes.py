@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tests.standin import assets, computes, control, dataplane, faults, real, tracking
+from tests.standin import assets, computes, containers, control, dataplane, endpoints, faults, real, tracking
 from tests.standin.wire import Route
 
-ALL: list[Route] = [*control.ROUTES, *computes.ROUTES, *assets.ROUTES, *dataplane.ROUTES, *tracking.ROUTES]
+ALL: list[Route] = [
+    *(*control.ROUTES, *computes.ROUTES, *assets.ROUTES, *endpoints.ROUTES, *containers.ROUTES),
+    *(*dataplane.ROUTES, *tracking.ROUTES),
+]
 
 
 def table() -> str:

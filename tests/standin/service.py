@@ -21,6 +21,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.standin import azurite, blobs, identity, names, routes, wire
+from tests.standin.endpoints import Online
 from tests.standin.faults import Fault, Faults
 from tests.standin.identity import Tokens
 from tests.standin.jobs import Jobs
@@ -85,6 +86,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self)
+        self.online = Online(self)
         self.blob_session: aiohttp.ClientSession
         self._requests = self.folder.requests.open("a", buffering=1)
 
@@ -190,7 +192,7 @@ async def change_quota(request: web.Request) -> web.Response:
     return web.json_response(service.faults.quota)
 
 
-async def reachable(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def reachable(url: str, process: subprocess.Popen[bytes], log: Path, patience: float = PATIENCE) -> None:
     """Wait until a server answers.
 
     Raises
@@ -198,7 +200,7 @@ async def reachable(url: str, process: subprocess.Popen[bytes], log: Path) -> No
     RuntimeError
         If it ends before, or takes too long; the end of its log is in the message.
     """
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     async with aiohttp.ClientSession() as session:
         while True:
             try:
@@ -293,6 +295,7 @@ async def serve(options: argparse.Namespace) -> None:
     door.close()
     proxy.abort()
     await service.jobs.leave()
+    await service.online.leave()
     for runner in runners:
         await runner.cleanup()
     ending = list(service.children)

@@ -42,6 +42,7 @@ class Call:
     query: Mapping[str, str]
     body: bytes
     claims: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """Return the body.
@@ -77,7 +78,7 @@ class Route:
         The api-versions that today's clients send, separated by spaces. Empty: none is sent.
     handler : Handler
     plane : str
-        `control`, `data`, `mlflow`, or `open` for a route that asks for no token.
+        `control`, `data`, `mlflow`, `open` for a route that asks for no token, or `score`, which has keys of its own.
     evidence : str
         Where the real answer is known from: one of `RECORDED`, `DESCRIBED`, `ACCOUNT`, `ASSUMED`, and a source.
     """
@@ -157,8 +158,10 @@ async def _answer(service: Service, request: web.Request, record: dict[str, Any]
     if fault:
         record["fault"] = fault.kind
         await _misbehave(fault, method, path, route.plane)
-    audiences = identity.MANAGEMENT_AUDIENCE if route.plane == "control" else identity.DATA_AUDIENCE
-    claims = service.tokens.check(request.headers.get("Authorization"), audiences, route.plane)
+    claims: dict[str, Any] = {}
+    if route.plane != "score":
+        audiences = identity.MANAGEMENT_AUDIENCE if route.plane == "control" else identity.DATA_AUDIENCE
+        claims = service.tokens.check(request.headers.get("Authorization"), audiences, route.plane)
     if "ws" in params and (params["sub"], params["rg"].lower(), params["ws"].lower()) != (
         names.SUBSCRIPTION,
         names.RESOURCE_GROUP,
@@ -167,7 +170,7 @@ async def _answer(service: Service, request: web.Request, record: dict[str, Any]
         raise workspace_not_found(path, params["ws"], params["rg"])
     if record["api_version"] not in (route.versions.split() or [""]):
         record["note"] = f"api-version {record['api_version']!r} is not one of {route.versions!r}"
-    call = Call(method, path, params, request.query, await request.read(), claims)
+    call = Call(method, path, params, request.query, await request.read(), claims, request.headers)
     response = await route.handler(service, call)
     if fault and fault.kind == "reset":
         await cut(request, response)
