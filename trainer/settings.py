@@ -25,6 +25,7 @@ PROMOTIONS = ("earned", "never")
 SEPARATORS = {AUTO: AUTO, "comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 DECIMALS = {AUTO: AUTO, "point": ".", "comma": ","}
 BOUNDED = {"rmse": "<", "mae": "<", "r2": ">"}
+ALL = "all"
 CV_FOLDS, CV_ROWS = 5, 100_000
 
 # What both MLflow and Azure Machine Learning take for the name of a registered model.
@@ -108,6 +109,10 @@ def _columns(name: str, given: str) -> tuple[str, ...] | None:
 
 def _none_or_text(name: str, given: str) -> str | None:
     return None if given.casefold() == NONE else text(name, given)
+
+
+def _shown(name: str, given: str) -> tuple[str, ...] | None:
+    return None if given.casefold() == ALL else _none_or_names(name, given)
 
 
 def _folds(name: str, given: str) -> int | None:
@@ -214,6 +219,10 @@ _WHERE = (
         "promote", "earned", "earned: the version becomes champion if it is better; never: only say so",
         _one_of(PROMOTIONS),
     ),
+    Parameter(
+        "show", NONE, "columns, separated by commas, whose values report.html shows of the test rows with the largest "
+        "errors; all; none: their keys alone", _shown,
+    ),
 )  # fmt: skip
 
 MAIN = (*_TABLE, _ESTIMATOR, *_HYPERPARAMETERS, _SCALING, *_MEASURE, *_WHERE)
@@ -275,7 +284,7 @@ class Settings:
     """The parameters of a training run, read and checked; `given` holds them as they were spelled, without secrets.
 
     `hyperparameters` are by the names of the estimator's library; what is left out keeps that library's default.
-    `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``.
+    `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``, `show` for ``all``.
     """
 
     data: str
@@ -296,6 +305,7 @@ class Settings:
     must: tuple[Bound, ...]
     model_name: str | None
     promote: str
+    show: tuple[str, ...] | None
     given: dict[str, str]
 
 

@@ -68,13 +68,13 @@ def best(scores: Sequence[Score], where: str) -> Score:
 
 
 def log_picture(run: tracking.Run, scores: Sequence[Score], title: str) -> None:
-    """Log figures/search.png: what cross-validation says of each trial against each hyperparameter."""
+    """Log figures/search.svg: what cross-validation says of each trial against each hyperparameter."""
     drawn = [(s.trial.params, s.folds.metrics["cv_rmse_mean"], s.folds.metrics["cv_rmse_std"]) for s in scores]
     with (
         disk_errors("write a figure to the temporary folder", "free some space there, or set TMPDIR to another disk"),
         TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
     ):
-        picture = Path(scratch) / figures.FOLDER / "search.png"
+        picture = Path(scratch) / figures.FOLDER / "search.svg"
         picture.parent.mkdir()
         figures.draw_search(picture, drawn, title)
         tracking.log_folder(run, Path(scratch))

@@ -1,0 +1,410 @@
+"""report.html: what was trained on what, how good it is, and where it is not; one file without scripts and network.
+
+It is shown in MLflow's artifact viewer, in a frame that forbids scripts, and opened from a folder. Names and values
+come from users: `markup.element` escapes them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainer import card, figures, plot
+from trainer.card import Standing, figure
+from trainer.diagnostics import FEWEST_ROWS, MOST_COLUMNS, Coverage, Diagnosis, Errors, Summary, short
+from trainer.errors import Remark
+from trainer.lineage import Lineage
+from trainer.markup import Markup, element, together
+from trainer.plot import Row
+from trainer.settings import Settings
+from trainer.stylesheet import STYLESHEET
+
+if TYPE_CHECKING:
+    from trainer.comparison import Comparison
+    from trainer.table import Table
+    from trainer.training import Outcome
+
+# No script, and nothing from elsewhere, whatever a name may hold.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+MOST_LETTERS = 200
+NOTHING = Markup("")
+
+
+@dataclass(frozen=True)
+class Told:
+    """All that a report is written from.
+
+    Attributes
+    ----------
+    worst : DataFrame
+        The test rows with the largest errors: number, keys, actual, predicted, error, and the columns asked for.
+    curve : sequence of (int, float)
+        The RMSE by rounds of boosting.
+    compared : Comparison or None
+    board : Markup
+        What the trials of a search, or the estimators, have shown; empty for one run.
+    """
+
+    settings: Settings
+    table: "Table"
+    outcome: "Outcome"
+    lineage: Lineage
+    remarks: Sequence[Remark]
+    standing: Standing
+    diagnosis: Diagnosis
+    worst: pd.DataFrame
+    curve: Sequence[tuple[int, float]] = ()
+    compared: "Comparison | None" = None
+    board: Markup = NOTHING
+
+
+def write(told: Told) -> str:
+    """Return the report as HTML."""
+    title = f"{told.settings.target} from {told.lineage.data_name}"
+    parts = [part for section in SECTIONS if (part := section(told))]
+    head = together(
+        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        element("title", f"{title}: {told.settings.estimator}"),
+        element("style", Markup(STYLESHEET)),
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+# -- what comes first -------------------------------------------------------------------------------
+
+
+def _heading(told: Told) -> Markup:
+    settings, metrics, standing = told.settings, told.outcome.metrics, told.standing
+    given = " ".join(f"{name}={text}" for name, text in card.spelled(settings).items())
+    what = f"{settings.estimator}{' ' if given else ''}{given}, trained on {metrics['rows_train']:.0f} rows and "
+    place = NOTHING
+    if standing.version is not None:
+        registered = together("version ", standing.version, " of ", _name(standing.model_name))
+        place = element("p", registered, ": champion" if standing.promoted else ": not champion", class_="place")
+    measured = f"{what}measured on {metrics['rows_test']:.0f} others"
+    return element(
+        "header",
+        element("h1", _name(settings.target), element("small", " predicted from ", _name(told.lineage.data_name))),
+        element("p", measured),
+        place,
+    )
+
+
+def _tiles(told: Told) -> Markup:
+    metrics = told.outcome.metrics
+    better = 1 - metrics["rmse"] / metrics["baseline_rmse"] if metrics["baseline_rmse"] else 0.0
+    half = "half of" if metrics["rows_test"] and not len(told.outcome.folds.residuals) else "of"
+    tiles = [
+        (
+            "rmse, test rows",
+            figure(metrics["rmse"]),
+            f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
+        ),
+        ("below the mean predictor", f"{100 * better:.0f} %", f"its rmse is {figure(metrics['baseline_rmse'])}"),
+        ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
+        ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
+    ]
+    if "cv_rmse_mean" in metrics:
+        tiles.append(
+            (
+                "cv rmse, training rows",
+                figure(metrics["cv_rmse_mean"]),
+                f"± {figure(metrics['cv_rmse_std'])} over the folds",
+            )
+        )
+    if told.outcome.interval:
+        interval = told.outcome.interval
+        tiles.append(
+            (
+                f"{100 * interval.confidence:.0f} % interval",
+                f"± {figure(interval.half_width)}",
+                f"holds {interval.coverage:.1%} {half} the test rows",
+            )
+        )
+    cells = [
+        element("div", element("dt", what), element("dd", element("b", value), element("span", remark)))
+        for what, value, remark in tiles
+    ]
+    unit = element("p", "rmse, mae and the interval are in units of ", _name(told.settings.target), ".", class_="note")
+    return together(element("dl", *cells, class_="tiles"), unit)
+
+
+def _verdict(told: Told) -> Markup:
+    standing = told.standing
+    if not standing.verdict:
+        return NOTHING
+    parts = [element("p", standing.verdict, class_="verdict good" if standing.promoted else "verdict")]
+    compared = told.compared
+    gain = compared.verdict.gain if compared else None
+    if compared and gain:
+        rows = [
+            Row(f"version {standing.version}", gain.rmse, gain.low, gain.high, is_best=standing.promoted),
+        ]
+        below = f"rmse saved (95 % interval), in units of {told.settings.target}"
+        parts.append(
+            _chart(
+                plot.rows(rows, below, "the gain", bars=False, reference=0.0),
+                f"What version {standing.version} saves against version {compared.champion}: right of the dashed line it is better.",
+            )
+        )
+        if compared.by_champion is not None:
+            drawn = figures.comparison(told.table.test.target, compared.by_champion, told.outcome.predicted)
+            parts.append(
+                _chart(drawn, "The errors of both on the same test rows; below the dashed line the new one is better.")
+            )
+    return _section("Champion and challenger", parts[0], _charts(*parts[1:]))
+
+
+def _remarks(told: Told) -> Markup:
+    if not told.remarks:
+        return NOTHING
+    return _section(
+        "Remarks", element("ul", *(element("li", remark.text) for remark in told.remarks), class_="remarks")
+    )
+
+
+# -- how good it is ---------------------------------------------------------------------------------
+
+
+def _sides(told: Told) -> Markup:
+    metrics, found = told.outcome.metrics, told.diagnosis
+    rows = [Row("training rows", found.training_rmse, remark=figure(found.training_rmse))]
+    if "cv_rmse_mean" in metrics:
+        mean, std = metrics["cv_rmse_mean"], metrics["cv_rmse_std"]
+        rows.append(Row("cross-validation", mean, mean - std, mean + std, figure(mean)))
+    low, high = metrics.get("rmse_low"), metrics.get("rmse_high")
+    rows.append(Row("test rows", metrics["rmse"], low, high, figure(metrics["rmse"]), is_best=True))
+    rows.append(Row("mean predictor", metrics["baseline_rmse"], remark=figure(metrics["baseline_rmse"])))
+    below = f"rmse, in units of {told.settings.target}"
+    of = "" if found.training_rows == metrics["rows_train"] else f" ({found.training_rows} of them)"
+    chart = _chart(
+        plot.rows(rows, below, "rmse of training and test rows"),
+        f"A model that is much better on the rows it has seen{of} than on others has learnt them by heart. Whiskers: the "
+        "standard deviation over the folds, and the 95 % interval of the test rows.",
+    )
+    target = told.settings.target
+    points = _points(len(told.outcome.predicted))
+    charts = [
+        chart,
+        _chart(
+            figures.predicted_vs_actual(target, told.table.test.target, told.outcome.predicted),
+            f"A perfect model's points lie on the dashed line.{points}",
+        ),
+        _chart(
+            figures.residuals(target, told.table.test.target, told.outcome.predicted),
+            f"No pattern should be left in what the model misses.{points}",
+        ),
+    ]
+    if told.curve:
+        charts.append(_chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
+    return _section("How good it is", _charts(*charts))
+
+
+def _points(rows: int) -> str:
+    return "" if rows <= figures.POINTS else f" {figures.POINTS} rows, evenly chosen of {rows}."
+
+
+def _where(told: Told) -> Markup:
+    found = told.diagnosis
+    parts = {f"by {told.settings.target}, in tenths of the rows": found.deciles}
+    parts |= {f"by {name}": errors for name, errors in found.categories.items()}
+    charts = [_chart(_by(told, errors, below), _bias(errors)) for below, errors in parts.items() if errors]
+    return _section("Where the errors are", _charts(*charts)) if charts else NOTHING
+
+
+def _by(told: Told, errors: Sequence[Errors], below: str) -> Markup:
+    rows = [Row(one.label, one.rmse, remark=f"{short(one.rmse)} · {one.rows} rows") for one in errors]
+    return plot.rows(rows, f"rmse {below}", f"rmse {below}", reference=told.outcome.metrics["rmse"])
+
+
+def _bias(errors: Sequence[Errors]) -> str:
+    high, low = max(errors, key=lambda one: one.bias), min(errors, key=lambda one: one.bias)
+    said = [f"{abs(one.bias):.4g} too {'high' if one.bias > 0 else 'low'} for {one.label}" for one in (high, low)]
+    return f"On average, predictions are {said[0]}, and {said[1]}. The dashed line is the rmse of all test rows."
+
+
+def _intervals(told: Told) -> Markup:
+    found, interval = told.diagnosis, told.outcome.interval
+    if interval is None:
+        return NOTHING
+    charts = []
+    if found.levels:
+        promised = np.array([float(one.label.rstrip("%")) / 100 for one in found.levels])
+        held, low, high = (np.array([getattr(one, name) for one in found.levels]) for name in ("share", "low", "high"))
+        charts.append(
+            _chart(
+                figures.calibration(promised, held, low, high),
+                f"Intervals of all widths, measured on {found.levels[-1].rows} test rows: honest ones lie on the dashed line.",
+            )
+        )
+    if found.coverage:
+        charts.append(
+            _chart(
+                plot.rows(
+                    _covered(found.coverage),
+                    f"% of rows within the {interval.confidence:.0%} interval, by predicted {told.settings.target}",
+                    "coverage",
+                    bars=False,
+                    reference=100 * interval.confidence,
+                ),
+                "The interval has one width for all rows: where it holds too few, predictions are less certain than it says.",
+            )
+        )
+    said = f"A prediction ± {figure(interval.half_width)} is to hold {interval.confidence:.0%} of new rows; of {interval.rows} test rows it held {interval.coverage:.1%}."
+    return _section("Calibration of the intervals", element("p", said), _charts(*charts))
+
+
+def _covered(parts: Sequence[Coverage]) -> list[Row]:
+    return [
+        Row(one.label, 100 * one.share, 100 * one.low, 100 * one.high, f"{one.share:.0%} of {one.rows}")
+        for one in parts
+    ]
+
+
+def _importance(told: Told) -> Markup:
+    importance = told.outcome.importance
+    if importance.empty:
+        return NOTHING
+    more = f" The first {figures.BARS} of {len(importance)} features." if len(importance) > figures.BARS else ""
+    chart = _chart(
+        figures.feature_importance(told.settings.target, importance),
+        "How much worse the predictions of test rows become when one feature is shuffled, with the standard deviation over "
+        f"the repeats. Features that say the same share their importance.{more}",
+    )
+    return _section("What matters", _charts(chart))
+
+
+def _worst(told: Told) -> Markup:
+    frame = told.worst
+    if frame.empty:
+        return NOTHING
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    asked = (
+        ""
+        if told.settings.show != ()
+        else " Their features are shown where they are asked for: show=COLUMN, or show=all."
+    )
+    said = f"The {len(rows)} test rows with the largest errors; row 0 is the first of the table.{asked}"
+    return _section(
+        "The worst rows", element("p", said, class_="note"), _table([str(name) for name in frame.columns], rows)
+    )
+
+
+# -- the data ---------------------------------------------------------------------------------------
+
+
+def _data(told: Told) -> Markup:
+    columns = told.diagnosis.columns
+    more = len(told.table.columns) + 1 - len(columns)
+    said = f"The training rows. A value that fewer than {FEWEST_ROWS} rows have is not shown."
+    said += f" Of the features, the first {MOST_COLUMNS}; {more} more are left out." if more > 0 else ""
+    names = ["column", "type", "missing", "distinct", "distribution", "range, or most frequent"]
+    return _section("The data", element("p", said, class_="note"), _table(names, [_column(one) for one in columns]))
+
+
+def _column(one: Summary) -> list[Markup]:
+    frequent = [together(_name(value), f" {100 * share:.0f} %") for value, share in one.frequent]
+    listed = [together(", " if number else "", value) for number, value in enumerate(frequent)]
+    said = together(one.facts, "; often " if one.facts and listed else "", *listed)
+    missing = f"{100 * one.missing:.1f} %" if one.missing else "none"
+    drawn = plot.histogram(one.shares, "distribution") if len(one.shares) else NOTHING
+    return [_name(one.name), together(one.kind), together(missing), together(f"{one.distinct}"), drawn, said]
+
+
+# -- where it comes from, what to do with it --------------------------------------------------------
+
+
+def _use(told: Told) -> Markup:
+    standing = told.standing
+    model = (
+        f"models:/{standing.model_name}/{standing.version}" if standing.version else f"runs:/{standing.run_id}/models"
+    )
+    python = (
+        "import mlflow, pandas as pd\n\n"
+        f'model = mlflow.pyfunc.load_model("{model}")\n'
+        'model.predict(pd.read_csv("NEW.csv"))'
+    )
+    return _section(
+        "Use it",
+        element("p", "In the project's folder:"),
+        _code("\n".join(card.next_commands(standing))),
+        element("p", "Or from Python; MLFLOW_TRACKING_URI says where the model is:"),
+        _code(python),
+    )
+
+
+def _lineage(told: Told) -> Markup:
+    lineage, settings, table = told.lineage, told.settings, told.table
+    git = lineage.git.commit + {"true": ", with changes", "false": ""}.get(lineage.git.dirty, "")
+    facts: dict[str, object] = {
+        "run": lineage.run_id,
+        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "data": lineage.data_name,
+        "sha256 of the data": lineage.data_sha256,
+        "size of the data": f"{lineage.data_bytes} bytes, {table.n_rows} rows, {table.n_features} features ({card.kinds(table.columns)})",
+        "rows without a target": f"{table.rows_without_target}, left out" if table.rows_without_target else "none",
+        "split": f"{settings.split}{f', test rows from {table.time_cut} on' if table.time_cut else ''}",
+        "git commit": git,
+    }
+    rows = [[together(name), element("code", value)] for name, value in facts.items()]
+    given = [[_name(name), element("code", text)] for name, text in settings.given.items()]
+    versions = [[together(name), element("code", text)] for name, text in lineage.versions.items()]
+    tables = [
+        element("div", element("h3", title), _table(["", ""], content))
+        for title, content in (("Parameters", given), ("Environment", versions))
+    ]
+    return _section("Where it comes from", _table(["", ""], rows), element("div", *tables, class_="charts"))
+
+
+# -- pieces -----------------------------------------------------------------------------------------
+
+
+def _section(title: str, *content: Markup) -> Markup:
+    return element("section", element("h2", title), *content)
+
+
+def _charts(*charts: Markup) -> Markup:
+    """Put charts side by side; the first one of an odd number has what is said of it beside itself."""
+    alone = charts[: len(charts) % 2]
+    rows = [element("div", *alone, class_="alone")] if alone else []
+    return together(*rows, element("div", *charts[len(alone) :], class_="charts") if charts[1:] else NOTHING)
+
+
+def _chart(drawn: Markup, *said: object) -> Markup:
+    return element("figure", drawn, element("figcaption", *said))
+
+
+def _name(text: object) -> Markup:
+    """Return a name, or a value, of the user's: its direction of writing does not turn what stands around it."""
+    shown = str(text)
+    shown = shown if len(shown) <= MOST_LETTERS else f"{shown[: MOST_LETTERS - 1]}…"
+    return element("bdi", shown if shown.strip() else "(blank)")
+
+
+def _cell(value: Any) -> Markup:
+    if isinstance(value, float | np.floating):
+        return element("span", short(float(value)) if np.isfinite(value) else "", class_="number")
+    if isinstance(value, int | np.integer):
+        return element("span", f"{value}", class_="number")
+    return _name("" if value is None or value is pd.NaT else value)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Markup]]) -> Markup:
+    body = element("tbody", *(element("tr", *(element("td", cell) for cell in row)) for row in rows))
+    head = element("thead", element("tr", *(element("th", _name(name)) for name in names))) if any(names) else NOTHING
+    return element("div", element("table", head, body), class_="wide")
+
+
+def _code(text: str) -> Markup:
+    lines = [element("span", line) if line else NOTHING for line in text.split("\n")]
+    return element("pre", Markup("\n".join(lines)))
+
+
+SECTIONS = (
+    _heading, _tiles, _verdict, _remarks, lambda told: told.board, _sides, _where, _intervals, _importance, _worst,
+    _data, _use, _lineage,
+)  # fmt: skip
