@@ -62,7 +62,7 @@ class Summary:
     facts : str
         Of numbers and dates, the range and the middle.
     shares : ndarray
-        Of the rows, in `BINS` bins of the range, or of each frequent value and of all others.
+        Of the rows, in `BINS` bins of the range, or of each of the `BINS` most frequent values.
     frequent : list of (str, float)
         Values of `FEWEST_ROWS` rows or more with their shares.
     """
@@ -228,9 +228,8 @@ def _summary(name: str, kind: str, values: "pd.Series[Any]") -> Summary:
         counts = known.value_counts()
         shown = counts[counts >= FEWEST_ROWS]
         frequent = [(_value(value), count / len(values)) for value, count in shown.head(MOST_FREQUENT).items()]
-        first = counts.to_numpy()[:BINS] / max(len(values), 1)
-        others = [] if len(counts) <= BINS else [1 - missing - float(first.sum())]
-        return Summary(name, kind, missing, len(counts), "", np.array([*first, *others]), frequent)
+        first = counts.to_numpy(dtype=np.float64)[:BINS] / max(len(values), 1)
+        return Summary(name, kind, missing, len(counts), "", first, frequent)
     if kind == "datetime":
         days = known.to_numpy(dtype="datetime64[us]")
         numbers = days.astype(np.int64).astype(np.float64)
@@ -243,8 +242,8 @@ def _summary(name: str, kind: str, values: "pd.Series[Any]") -> Summary:
             facts = f"{low} to {high}, median {middle}"
     if not len(numbers):
         return Summary(name, kind, missing, 0, facts, np.zeros(0))
-    distinct, counts = np.unique(numbers, return_counts=True)
-    return Summary(name, kind, missing, len(distinct), facts, _shares(numbers), _repeated(distinct, counts, kind))
+    distinct, times = np.unique(numbers, return_counts=True)
+    return Summary(name, kind, missing, len(distinct), facts, _shares(numbers), _repeated(distinct, times, kind))
 
 
 def _shares(numbers: Floats) -> Floats:

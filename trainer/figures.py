@@ -61,7 +61,7 @@ def residuals(target: str, actual: Floats, predicted: Floats) -> Markup:
     """Draw how far off each prediction is against what was predicted."""
     shown, of = _chosen(actual, predicted)
     ends = plot.around(of)
-    drawn = Plot(ends, plot.around(shown - of, 0.0), f"predicted {target}", "actual − predicted")
+    drawn = Plot(ends, plot.around(shown - of, 0.0), f"predicted {target}", f"actual {plot.MINUS} predicted")
     flat = drawn.curve(np.array(ends), np.zeros(2), "dash")
     return flat.points(of, shown - of).markup("residuals against predictions, a point a row")
 

@@ -28,12 +28,12 @@ def together(*content: object) -> Markup:
 
 
 def escaped(text: object) -> Markup:
-    """Return a text on one line as HTML shows it; without what turns the direction of writing, or XML has no place for."""
+    """Return a text as HTML shows it, without what turns the direction of writing, or has no place in XML."""
     return Markup(html.escape(CONTROL.sub(" ", str(text)).encode("utf-8", "replace").decode()))
 
 
 def extent(text: str, size: float) -> float:
-    """Return how wide a text is drawn at most, or nearly so, in a font of this size: nobody is asked who has the font."""
+    """Return how wide a text is drawn, rather too much than too little: who shows it has the font."""
     return size * sum(_width(letter) for letter in text)
 
 

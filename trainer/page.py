@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # No script, and nothing from elsewhere, whatever a name may hold.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-MOST_LETTERS = 200
+MOST_LETTERS = 80
 NOTHING = Markup("")
 
 
@@ -104,7 +104,7 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("below the mean predictor", f"{100 * better:.0f} %", f"its rmse is {figure(metrics['baseline_rmse'])}"),
+        ("below the mean predictor", _percent(better), f"its rmse is {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
@@ -120,9 +120,9 @@ def _tiles(told: Told) -> Markup:
         interval = told.outcome.interval
         tiles.append(
             (
-                f"{100 * interval.confidence:.0f} % interval",
-                f"± {figure(interval.half_width)}",
-                f"holds {interval.coverage:.1%} {half} the test rows",
+                f"{_percent(interval.confidence)} interval",
+                f"± {short(interval.half_width)}",
+                f"holds {_percent(interval.coverage)} {half} the test rows",
             )
         )
     cells = [
@@ -140,7 +140,7 @@ def _verdict(told: Told) -> Markup:
     parts = [element("p", standing.verdict, class_="verdict good" if standing.promoted else "verdict")]
     compared = told.compared
     gain = compared.verdict.gain if compared else None
-    if compared and gain:
+    if compared and gain and (gain.rmse, gain.low, gain.high) != (0, 0, 0):
         rows = [
             Row(f"version {standing.version}", gain.rmse, gain.low, gain.high, is_best=standing.promoted),
         ]
@@ -148,7 +148,8 @@ def _verdict(told: Told) -> Markup:
         parts.append(
             _chart(
                 plot.rows(rows, below, "the gain", bars=False, reference=0.0),
-                f"What version {standing.version} saves against version {compared.champion}: right of the dashed line it is better.",
+                f"What version {standing.version} saves against version {compared.champion}; right of the dashed line "
+                "it is better.",
             )
         )
         if compared.by_champion is not None:
@@ -183,8 +184,8 @@ def _sides(told: Told) -> Markup:
     of = "" if found.training_rows == metrics["rows_train"] else f" ({found.training_rows} of them)"
     chart = _chart(
         plot.rows(rows, below, "rmse of training and test rows"),
-        f"A model that is much better on the rows it has seen{of} than on others has learnt them by heart. Whiskers: the "
-        "standard deviation over the folds, and the 95 % interval of the test rows.",
+        f"A model that is much better on the rows it has seen{of} than on others has learnt them by heart. "
+        "Whiskers: the standard deviation over the folds, and the 95 % interval of the test rows.",
     )
     target = told.settings.target
     points = _points(len(told.outcome.predicted))
@@ -238,7 +239,8 @@ def _intervals(told: Told) -> Markup:
         charts.append(
             _chart(
                 figures.calibration(promised, held, low, high),
-                f"Intervals of all widths, measured on {found.levels[-1].rows} test rows: honest ones lie on the dashed line.",
+                f"Intervals of all widths, measured on {found.levels[-1].rows} test rows: honest ones lie on the "
+                "dashed line.",
             )
         )
     if found.coverage:
@@ -246,21 +248,25 @@ def _intervals(told: Told) -> Markup:
             _chart(
                 plot.rows(
                     _covered(found.coverage),
-                    f"% of rows within the {interval.confidence:.0%} interval, by predicted {told.settings.target}",
+                    f"% of rows within the interval, by predicted {told.settings.target}",
                     "coverage",
                     bars=False,
                     reference=100 * interval.confidence,
                 ),
-                "The interval has one width for all rows: where it holds too few, predictions are less certain than it says.",
+                "The interval has one width for all rows: where it holds too few, predictions are less certain "
+                "than it says.",
             )
         )
-    said = f"A prediction ± {figure(interval.half_width)} is to hold {interval.confidence:.0%} of new rows; of {interval.rows} test rows it held {interval.coverage:.1%}."
+    said = (
+        f"A prediction ± {short(interval.half_width)} is to hold {_percent(interval.confidence)} of new rows; of "
+        f"{interval.rows} test rows it held {_percent(interval.coverage)}."
+    )
     return _section("Calibration of the intervals", element("p", said), _charts(*charts))
 
 
 def _covered(parts: Sequence[Coverage]) -> list[Row]:
     return [
-        Row(one.label, 100 * one.share, 100 * one.low, 100 * one.high, f"{one.share:.0%} of {one.rows}")
+        Row(one.label, 100 * one.share, 100 * one.low, 100 * one.high, f"{_percent(one.share)} of {one.rows}")
         for one in parts
     ]
 
@@ -272,8 +278,8 @@ def _importance(told: Told) -> Markup:
     more = f" The first {figures.BARS} of {len(importance)} features." if len(importance) > figures.BARS else ""
     chart = _chart(
         figures.feature_importance(told.settings.target, importance),
-        "How much worse the predictions of test rows become when one feature is shuffled, with the standard deviation over "
-        f"the repeats. Features that say the same share their importance.{more}",
+        "How much worse the predictions of test rows become when one feature is shuffled, with the standard "
+        f"deviation over the repeats. Features that say the same share their importance.{more}",
     )
     return _section("What matters", _charts(chart))
 
@@ -307,10 +313,10 @@ def _data(told: Told) -> Markup:
 
 
 def _column(one: Summary) -> list[Markup]:
-    frequent = [together(_name(value), f" {100 * share:.0f} %") for value, share in one.frequent]
+    frequent = [together(_name(value), f" ({_percent(share)})") for value, share in one.frequent]
     listed = [together(", " if number else "", value) for number, value in enumerate(frequent)]
     said = together(one.facts, "; often " if one.facts and listed else "", *listed)
-    missing = f"{100 * one.missing:.1f} %" if one.missing else "none"
+    missing = _percent(one.missing) if one.missing else "none"
     drawn = plot.histogram(one.shares, "distribution") if len(one.shares) else NOTHING
     return [_name(one.name), together(one.kind), together(missing), together(f"{one.distinct}"), drawn, said]
 
@@ -345,7 +351,8 @@ def _lineage(told: Told) -> Markup:
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "data": lineage.data_name,
         "sha256 of the data": lineage.data_sha256,
-        "size of the data": f"{lineage.data_bytes} bytes, {table.n_rows} rows, {table.n_features} features ({card.kinds(table.columns)})",
+        "size of the data": f"{lineage.data_bytes} bytes, {table.n_rows} rows",
+        "features": f"{table.n_features} ({card.kinds(table.columns)})",
         "rows without a target": f"{table.rows_without_target}, left out" if table.rows_without_target else "none",
         "split": f"{settings.split}{f', test rows from {table.time_cut} on' if table.time_cut else ''}",
         "git commit": git,
@@ -378,10 +385,16 @@ def _chart(drawn: Markup, *said: object) -> Markup:
     return element("figure", drawn, element("figcaption", *said))
 
 
+def _percent(share: float) -> str:
+    """Return a share with two digits, or three near 0 and 1, where they matter."""
+    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.9 or share in (0.0, 1.0) else f"{100 * share:.1f} %"
+
+
 def _name(text: object) -> Markup:
     """Return a name, or a value, of the user's: its direction of writing does not turn what stands around it."""
     shown = str(text)
-    shown = shown if len(shown) <= MOST_LETTERS else f"{shown[: MOST_LETTERS - 1]}…"
+    if len(shown) > MOST_LETTERS:
+        return element("bdi", f"{shown[: MOST_LETTERS - 1]}…", title=shown[: 10 * MOST_LETTERS])
     return element("bdi", shown if shown.strip() else "(blank)")
 
 

@@ -17,11 +17,12 @@ from trainer.markup import Markup, cut, element, extent, together
 Floats = npt.NDArray[np.float64]
 
 # Of a chart, and of its text, in units of which a page shows one as about a pixel.
-WIDTH, HEIGHT, TEXT = 480, 330, 13
+WIDTH, HEIGHT, TEXT = 440, 310, 13
 # A row of a chart of rows, and the widest label and remark beside it.
-ROW, LONGEST_LABEL = 24, 170
+ROW, LONGEST_LABEL = 24, 150
 # A file is shown twice as large, so that it can be read at half its size.
 SCALE = 2
+MINUS = "\N{MINUS SIGN}"
 
 LIGHT = "--ink:#1c2330;--soft:#5d6675;--grid:#dfe3ea;--mark:#1f6feb;--second:#c2410c;--paper:#ffffff"
 FONTS = (
@@ -52,8 +53,7 @@ class Axis:
 
     def __call__(self, values: Floats | float) -> Floats:
         """Return the places of values."""
-        low, high = float(self.low), float(self.high)
-        given = np.asarray(values, dtype=np.float64)
+        low, high, given = self.low, self.high, np.asarray(values, dtype=np.float64)
         if self.is_log:
             low, high, given = log10(low), log10(high), np.log10(given)
         places: Floats = self.start + (given / (high - low) - low / (high - low)) * (self.end - self.start)
@@ -63,11 +63,12 @@ class Axis:
         """Return round numbers, and how they are written."""
         if self.is_log:
             first, last = ceil(log10(self.low) - 1e-9), floor(log10(self.high) + 1e-9)
-            step = max(1, ceil((last - first + 1) / about))
-            return [(10.0**power, f"{10.0**power:g}") for power in range(first, last + 1, step)]
+            every = max(1, ceil((last - first + 1) / about))
+            return [(10.0**power, f"{10.0**power:g}") for power in range(first, last + 1, every)]
         step = _round_step((self.high - self.low) / about)
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
-        return [(number * step, written(number * step, step)) for number in range(first, last + 1)]
+        values = [number * step for number in range(first, last + 1)]
+        return list(zip(values, _written(values, step), strict=True))
 
 
 def _round_step(rough: float) -> float:
@@ -75,15 +76,16 @@ def _round_step(rough: float) -> float:
     return next((times * power for times in (1, 2, 2.5, 5) if times * power >= rough * (1 - 1e-9)), 10 * power)
 
 
-def written(value: float, step: float) -> str:
-    """Write a number of an axis with the digits that tell it from the next one."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size <= max(abs(value), step) and abs(value) < size * 1e3 and (abs(value) >= 1e5 or size > 1e3):
-            return written(value / size, step / size) + letter
-    if abs(value) >= 1e5 or (value and step < 1e-4):
-        return f"{value:.3g}"
-    digits = max(0, -floor(log10(step) + 1e-9))
-    return f"{value:.{digits + (abs(step * 10**digits - round(step * 10**digits)) > 1e-9)}f}".replace("-", "−")
+def _written(values: Sequence[float], step: float) -> list[str]:
+    """Write the numbers of an axis alike, with the digits that tell one from the next, and large ones as 150k or 2M."""
+    largest = max(map(abs, values), default=0.0)
+    if largest >= 1e15 or step < 1e-5:
+        return [f"{value:.3g}" for value in values]
+    sizes = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    size, letter = next((one for one in sizes if largest >= max(one[0], 1e5)), (1.0, ""))
+    apart = step / size
+    digits = next(count for count in range(12) if abs(round(apart, count) - apart) < 1e-9 * apart)
+    return [f"{value / size:.{digits}f}{letter}".replace("-", MINUS) if value else "0" for value in values]
 
 
 def around(*values: Floats | float, floor_at_zero: bool = False) -> tuple[float, float]:
