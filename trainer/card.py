@@ -199,8 +199,9 @@ def front_matter(settings: Settings, lineage: "Lineage", metrics: Mapping[str, f
         {"type": name, "name": f"{name}, test rows", "value": float(f"{metrics[name]:.6g}")}
         for name in ("rmse", "mae", "r2")
     ]
-    task = {"type": "tabular-regression", "name": f"regression of {plain(settings.target)}"}
-    data = {"type": "tabular", "name": plain(lineage.data_name), "revision": lineage.data_sha256}
+    # not everything that shows a card knows that these lines are none of its Markdown
+    name = plain(lineage.data_name).replace("&", "&amp;").replace("<", "&lt;")
+    data = {"type": "tabular", "name": name, "revision": lineage.data_sha256}
     facts = {
         "library_name": "xgboost" if settings.estimator == "xgboost" else "sklearn",
         "pipeline_tag": "tabular-regression",
@@ -208,7 +209,7 @@ def front_matter(settings: Settings, lineage: "Lineage", metrics: Mapping[str, f
         "model-index": [
             {
                 "name": standing.model_name or lineage.run_id,
-                "results": [{"task": task, "dataset": data, "metrics": measured}],
+                "results": [{"task": {"type": "tabular-regression"}, "dataset": data, "metrics": measured}],
             }
         ],
     }

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import intervals, pipeline
+from trainer import intervals, pipeline, profile
 
 if TYPE_CHECKING:
     from trainer.table import Column, Rows, Table
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_PREDICTED = 100_000, 2_000
 # A value, or a group, of fewer rows is not told apart: it would say something of a row.
 FEWEST_ROWS = 5
+# For quantiles.
+FEWEST_NUMBERS = 20
 # Bins of a distribution; values of a column that are its categories; features whose categories are shown.
 BINS, MOST_CATEGORIES, MOST_FEATURES = 16, 8, 4
 # Frequent values of a column that are shown, and the columns.
@@ -60,7 +62,7 @@ class Summary:
         The share of rows without a value.
     distinct : int
     facts : str
-        Of numbers and dates, the range and the middle.
+        Of numbers and dates, where most of them are.
     shares : ndarray
         Of the rows, in `BINS` bins of the range, or of each of the `BINS` most frequent values.
     frequent : list of (str, float)
@@ -230,20 +232,18 @@ def _summary(name: str, kind: str, values: "pd.Series[Any]") -> Summary:
         frequent = [(_value(value), count / len(values)) for value, count in shown.head(MOST_FREQUENT).items()]
         first = counts.to_numpy(dtype=np.float64)[:BINS] / max(len(values), 1)
         return Summary(name, kind, missing, len(counts), "", first, frequent)
-    if kind == "datetime":
-        days = known.to_numpy(dtype="datetime64[us]")
-        numbers = days.astype(np.int64).astype(np.float64)
-        facts = f"{str(days.min())[:10]} to {str(days.max())[:10]}" if len(days) else ""
-    else:
-        numbers = known.to_numpy(dtype=np.float64)
-        facts = ""
-        if len(numbers):
-            low, middle, high = (short(one) for one in np.quantile(numbers, [0, 0.5, 1]))
-            facts = f"{low} to {high}, median {middle}"
+    numbers = profile.floats(known)
     if not len(numbers):
-        return Summary(name, kind, missing, 0, facts, np.zeros(0))
+        return Summary(name, kind, missing, 0, "", np.zeros(0))
     distinct, times = np.unique(numbers, return_counts=True)
+    facts = _middle(numbers, kind) if len(numbers) >= FEWEST_NUMBERS and len(distinct) > 1 else ""
     return Summary(name, kind, missing, len(distinct), facts, _shares(numbers), _repeated(distinct, times, kind))
+
+
+def _middle(numbers: Floats, kind: str) -> str:
+    """Say where most numbers are; the smallest and the largest would each say something of a row."""
+    low, middle, high = (_at(one, kind) for one in np.quantile(numbers, [0.05, 0.5, 0.95]).tolist())
+    return f"90 % from {low} to {high}, median {middle}"
 
 
 def _shares(numbers: Floats) -> Floats:
@@ -263,7 +263,7 @@ def _repeated(distinct: Floats, counts: npt.NDArray[np.intp], kind: str) -> list
 
 
 def _at(number: float, kind: str) -> str:
-    return str(np.datetime64(int(number), "us"))[:16].replace("T", " ") if kind == "datetime" else short(number)
+    return str(np.datetime64(int(number), "us"))[:10] if kind == "datetime" else short(number)
 
 
 def _value(value: Any) -> str:

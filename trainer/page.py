@@ -308,7 +308,7 @@ def _data(told: Told) -> Markup:
     more = len(told.table.columns) + 1 - len(columns)
     said = f"The training rows. A value that fewer than {FEWEST_ROWS} rows have is not shown."
     said += f" Of the features, the first {MOST_COLUMNS}; {more} more are left out." if more > 0 else ""
-    names = ["column", "type", "missing", "distinct", "distribution", "range, or most frequent"]
+    names = ["column", "type", "missing", "distinct", "distribution", "values"]
     return _section("The data", element("p", said, class_="note"), _table(names, [_column(one) for one in columns]))
 
 
