@@ -61,18 +61,18 @@ class Read(HTMLParser):
             self.headings[-1] += data
 
 
-def table(rows: int = 400) -> pd.DataFrame:
+def table(rows: int = 700) -> pd.DataFrame:
     """Return a table with all that a report has to show, and with names and values that it could stumble over."""
     rng = np.random.default_rng(1)
     cities = np.array(["Rome", "東京都", "القاهرة", SCRIPT, "a long name of a city " * 4], dtype=object)
     frame = pd.DataFrame(
         {
-            "patient": [f"p{number % 200} <b>" for number in range(rows)],
+            "patient": [f"p{number % 350} <b>" for number in range(rows)],
             "入院日": pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), "D"),
             "city\u202e": rng.choice(cities, rows),
             SCRIPT: rng.normal(0, 1, rows),
             LONG: rng.gamma(2, 3, rows),
-            "visits": rng.integers(0, 9, rows),
+            "visits": rng.integers(0, 7, rows),
         }
     )
     frame.loc[rng.random(rows) < 0.1, ["visits", "city\u202e"]] = np.nan
