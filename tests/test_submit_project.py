@@ -117,7 +117,7 @@ def test_what_several_nodes_cannot_do_is_told() -> None:
         (["alpha=1"], "MLproject's sweep has no parameter 'alpha'"),
         (["search=away.yml"], "cannot read away.yml: No such file or directory"),
         (["estimator=random_forest"], f"{ROOT / 'submit' / 'sweep.yml'}: the estimator random_forest has no alpha"),
-        (["cv=0"], "trials are compared by cross-validation, and cv=0"),
+        (["cv=0"], "models are compared by cross-validation, and cv=0"),
         (["seed=x"], "seed should be "),
     ],
 )

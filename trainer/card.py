@@ -93,6 +93,12 @@ def run_name(settings: Settings, data_name: str, search: bool = False) -> str:
     return plain(" ".join([*(["sweep"] if search else []), settings.estimator, *own, data_name]))[:MOST_NAME]
 
 
+def comparison_name(estimators: Sequence[str], data_name: str) -> str:
+    """Name a run after what it compares: ``compare 5 estimators diabetes.csv``, ``compare ridge xgboost cars.csv``."""
+    what = " ".join(estimators) if len(estimators) <= 2 else f"{len(estimators)} estimators"
+    return plain(f"compare {what} {data_name}")[:MOST_NAME]
+
+
 def spelled(settings: Settings) -> dict[str, str]:
     """Return the hyperparameters that were given, as they were spelled."""
     given = {name: settings.given.get(name, "auto") for name in HYPERPARAMETERS}

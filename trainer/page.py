@@ -7,17 +7,18 @@ come from users: `markup.element` escapes them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from trainer import card, figures, plot
+from trainer import card, figures, pieces, plot
 from trainer.card import Standing, figure
 from trainer.diagnostics import FEWEST_ROWS, MOST_COLUMNS, Coverage, Diagnosis, Errors, Summary, short
 from trainer.errors import Remark
 from trainer.lineage import Lineage
 from trainer.markup import Markup, element, together
+from trainer.pieces import NOTHING
 from trainer.plot import Row
 from trainer.settings import Settings
 from trainer.stylesheet import STYLESHEET
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 # No script, and nothing from elsewhere, whatever a name may hold.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-MOST_LETTERS = 80
-NOTHING = Markup("")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Told:
 def write(told: Told) -> str:
     """Return the report as HTML."""
     title = f"{told.settings.target} from {told.lineage.data_name}"
-    parts = [part for section in SECTIONS if (part := section(told))]
+    parts = [part for write_part in SECTIONS if (part := write_part(told))]
     head = together(
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
@@ -83,12 +82,17 @@ def _heading(told: Told) -> Markup:
     what = f"{settings.estimator}{' ' if given else ''}{given}, trained on {metrics['rows_train']:.0f} rows and "
     place = NOTHING
     if standing.version is not None:
-        registered = together("version ", standing.version, " of ", _name(standing.model_name))
+        registered = together("version ", standing.version, " of ", pieces.name(standing.model_name))
         place = element("p", registered, ": champion" if standing.promoted else ": not champion", class_="place")
+
     measured = f"{what}measured on {metrics['rows_test']:.0f} others"
     return element(
         "header",
-        element("h1", _name(settings.target), element("small", " predicted from ", _name(told.lineage.data_name))),
+        element(
+            "h1",
+            pieces.name(settings.target),
+            element("small", " predicted from ", pieces.name(told.lineage.data_name)),
+        ),
         element("p", measured),
         place,
     )
@@ -104,7 +108,7 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("below the mean predictor", _percent(better), f"its rmse is {figure(metrics['baseline_rmse'])}"),
+        ("below the mean predictor", pieces.percent(better), f"its rmse is {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
@@ -120,17 +124,19 @@ def _tiles(told: Told) -> Markup:
         interval = told.outcome.interval
         tiles.append(
             (
-                f"{_percent(interval.confidence)} interval",
+                f"{pieces.percent(interval.confidence)} interval",
                 f"± {short(interval.half_width)}",
-                f"holds {_percent(interval.coverage)} {half} the test rows",
+                f"holds {pieces.percent(interval.coverage)} {half} the test rows",
             )
         )
     cells = [
         element("div", element("dt", what), element("dd", element("b", value), element("span", remark)))
         for what, value, remark in tiles
     ]
-    unit = element("p", "rmse, mae and the interval are in units of ", _name(told.settings.target), ".", class_="note")
-    return together(element("dl", *cells, class_="tiles"), unit)
+    said = element(
+        "p", "rmse, mae and the interval are in units of ", pieces.name(told.settings.target), ".", class_="note"
+    )
+    return together(element("dl", *cells, class_="tiles"), said)
 
 
 def _verdict(told: Told) -> Markup:
@@ -146,7 +152,7 @@ def _verdict(told: Told) -> Markup:
         ]
         below = f"rmse saved (95 % interval), in units of {told.settings.target}"
         parts.append(
-            _chart(
+            pieces.chart(
                 plot.rows(rows, below, "the gain", bars=False, reference=0.0),
                 f"What version {standing.version} saves against version {compared.champion}; right of the dashed line "
                 "it is better.",
@@ -155,15 +161,15 @@ def _verdict(told: Told) -> Markup:
         if compared.by_champion is not None:
             drawn = figures.comparison(told.table.test.target, compared.by_champion, told.outcome.predicted)
             parts.append(
-                _chart(drawn, "The errors of both on the same test rows; below the dashed line the new one is better.")
+                pieces.chart(drawn, "The errors of both on the same test rows; below the dashed line it is better.")
             )
-    return _section("Champion and challenger", parts[0], _charts(*parts[1:]))
+    return pieces.section("Champion and challenger", parts[0], pieces.charts(*parts[1:]))
 
 
 def _remarks(told: Told) -> Markup:
     if not told.remarks:
         return NOTHING
-    return _section(
+    return pieces.section(
         "Remarks", element("ul", *(element("li", remark.text) for remark in told.remarks), class_="remarks")
     )
 
@@ -182,7 +188,7 @@ def _sides(told: Told) -> Markup:
     rows.append(Row("mean predictor", metrics["baseline_rmse"], remark=figure(metrics["baseline_rmse"])))
     below = f"rmse, in units of {told.settings.target}"
     of = "" if found.training_rows == metrics["rows_train"] else f" ({found.training_rows} of them)"
-    chart = _chart(
+    chart = pieces.chart(
         plot.rows(rows, below, "rmse of training and test rows"),
         f"A model that is much better on the rows it has seen{of} than on others has learnt them by heart. "
         "Whiskers: the standard deviation over the folds, and the 95 % interval of the test rows.",
@@ -191,18 +197,18 @@ def _sides(told: Told) -> Markup:
     points = _points(len(told.outcome.predicted))
     charts = [
         chart,
-        _chart(
+        pieces.chart(
             figures.predicted_vs_actual(target, told.table.test.target, told.outcome.predicted),
             f"A perfect model's points lie on the dashed line.{points}",
         ),
-        _chart(
+        pieces.chart(
             figures.residuals(target, told.table.test.target, told.outcome.predicted),
             f"No pattern should be left in what the model misses.{points}",
         ),
     ]
     if told.curve:
-        charts.append(_chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
-    return _section("How good it is", _charts(*charts))
+        charts.append(pieces.chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
+    return pieces.section("How good it is", pieces.charts(*charts))
 
 
 def _points(rows: int) -> str:
@@ -213,8 +219,8 @@ def _where(told: Told) -> Markup:
     found = told.diagnosis
     parts = {f"by {told.settings.target}, in tenths of the rows": found.deciles}
     parts |= {f"by {name}": errors for name, errors in found.categories.items()}
-    charts = [_chart(_by(told, errors, below), _bias(errors)) for below, errors in parts.items() if errors]
-    return _section("Where the errors are", _charts(*charts)) if charts else NOTHING
+    charts = [pieces.chart(_by(told, errors, below), _bias(errors)) for below, errors in parts.items() if errors]
+    return pieces.section("Where the errors are", pieces.charts(*charts)) if charts else NOTHING
 
 
 def _by(told: Told, errors: Sequence[Errors], below: str) -> Markup:
@@ -237,7 +243,7 @@ def _intervals(told: Told) -> Markup:
         promised = np.array([float(one.label.rstrip("%")) / 100 for one in found.levels])
         held, low, high = (np.array([getattr(one, name) for one in found.levels]) for name in ("share", "low", "high"))
         charts.append(
-            _chart(
+            pieces.chart(
                 figures.calibration(promised, held, low, high),
                 f"Intervals of all widths, measured on {found.levels[-1].rows} test rows: honest ones lie on the "
                 "dashed line.",
@@ -245,7 +251,7 @@ def _intervals(told: Told) -> Markup:
         )
     if found.coverage:
         charts.append(
-            _chart(
+            pieces.chart(
                 plot.rows(
                     _covered(found.coverage),
                     f"% of rows within the interval, by predicted {told.settings.target}",
@@ -258,15 +264,15 @@ def _intervals(told: Told) -> Markup:
             )
         )
     said = (
-        f"A prediction ± {short(interval.half_width)} is to hold {_percent(interval.confidence)} of new rows; of "
-        f"{interval.rows} test rows it held {_percent(interval.coverage)}."
+        f"A prediction ± {short(interval.half_width)} is to hold {pieces.percent(interval.confidence)} of new rows; of "
+        f"{interval.rows} test rows it held {pieces.percent(interval.coverage)}."
     )
-    return _section("Calibration of the intervals", element("p", said), _charts(*charts))
+    return pieces.section("Calibration of the intervals", element("p", said), pieces.charts(*charts))
 
 
 def _covered(parts: Sequence[Coverage]) -> list[Row]:
     return [
-        Row(one.label, 100 * one.share, 100 * one.low, 100 * one.high, f"{_percent(one.share)} of {one.rows}")
+        Row(one.label, 100 * one.share, 100 * one.low, 100 * one.high, f"{pieces.percent(one.share)} of {one.rows}")
         for one in parts
     ]
 
@@ -276,27 +282,27 @@ def _importance(told: Told) -> Markup:
     if importance.empty:
         return NOTHING
     more = f" The first {figures.BARS} of {len(importance)} features." if len(importance) > figures.BARS else ""
-    chart = _chart(
+    chart = pieces.chart(
         figures.feature_importance(told.settings.target, importance),
         "How much worse the predictions of test rows become when one feature is shuffled, with the standard "
         f"deviation over the repeats. Features that say the same share their importance.{more}",
     )
-    return _section("What matters", _charts(chart))
+    return pieces.section("What matters", pieces.charts(chart))
 
 
 def _worst(told: Told) -> Markup:
     frame = told.worst
     if frame.empty:
         return NOTHING
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    rows = [[pieces.cell(value) for value in row] for row in frame.itertuples(index=False)]
     asked = (
         ""
         if told.settings.show != ()
         else " Their features are shown where they are asked for: show=COLUMN, or show=all."
     )
     said = f"The {len(rows)} test rows with the largest errors; row 0 is the first of the table.{asked}"
-    return _section(
-        "The worst rows", element("p", said, class_="note"), _table([str(name) for name in frame.columns], rows)
+    return pieces.section(
+        "The worst rows", element("p", said, class_="note"), pieces.table([str(name) for name in frame.columns], rows)
     )
 
 
@@ -309,16 +315,18 @@ def _data(told: Told) -> Markup:
     said = f"The training rows. A value that fewer than {FEWEST_ROWS} rows have is not shown."
     said += f" Of the features, the first {MOST_COLUMNS}; {more} more are left out." if more > 0 else ""
     names = ["column", "type", "missing", "distinct", "distribution", "values"]
-    return _section("The data", element("p", said, class_="note"), _table(names, [_column(one) for one in columns]))
+    return pieces.section(
+        "The data", element("p", said, class_="note"), pieces.table(names, [_column(one) for one in columns])
+    )
 
 
 def _column(one: Summary) -> list[Markup]:
-    frequent = [together(_name(value), f" ({_percent(share)})") for value, share in one.frequent]
+    frequent = [together(pieces.name(value), f" ({pieces.percent(share)})") for value, share in one.frequent]
     listed = [together(", " if number else "", value) for number, value in enumerate(frequent)]
     said = together(one.facts, "; often " if one.facts and listed else "", *listed)
-    missing = _percent(one.missing) if one.missing else "none"
+    missing = pieces.percent(one.missing) if one.missing else "none"
     drawn = plot.histogram(one.shares, "distribution") if len(one.shares) else NOTHING
-    return [_name(one.name), together(one.kind), together(missing), together(f"{one.distinct}"), drawn, said]
+    return [pieces.name(one.name), together(one.kind), together(missing), together(f"{one.distinct}"), drawn, said]
 
 
 # -- where it comes from, what to do with it --------------------------------------------------------
@@ -334,12 +342,12 @@ def _use(told: Told) -> Markup:
         f'model = mlflow.pyfunc.load_model("{model}")\n'
         'model.predict(pd.read_csv("NEW.csv"))'
     )
-    return _section(
+    return pieces.section(
         "Use it",
         element("p", "In the project's folder:"),
-        _code("\n".join(card.next_commands(standing))),
+        pieces.code("\n".join(card.next_commands(standing))),
         element("p", "Or from Python; MLFLOW_TRACKING_URI says where the model is:"),
-        _code(python),
+        pieces.code(python),
     )
 
 
@@ -358,63 +366,13 @@ def _lineage(told: Told) -> Markup:
         "git commit": git,
     }
     rows = [[together(name), element("code", value)] for name, value in facts.items()]
-    given = [[_name(name), element("code", text)] for name, text in settings.given.items()]
+    given = [[pieces.name(name), element("code", text)] for name, text in settings.given.items()]
     versions = [[together(name), element("code", text)] for name, text in lineage.versions.items()]
     tables = [
-        element("div", element("h3", title), _table(["", ""], content))
+        element("div", element("h3", title), pieces.table(["", ""], content))
         for title, content in (("Parameters", given), ("Environment", versions))
     ]
-    return _section("Where it comes from", _table(["", ""], rows), element("div", *tables, class_="charts"))
-
-
-# -- pieces -----------------------------------------------------------------------------------------
-
-
-def _section(title: str, *content: Markup) -> Markup:
-    return element("section", element("h2", title), *content)
-
-
-def _charts(*charts: Markup) -> Markup:
-    """Put charts side by side; the first one of an odd number has what is said of it beside itself."""
-    alone = charts[: len(charts) % 2]
-    rows = [element("div", *alone, class_="alone")] if alone else []
-    return together(*rows, element("div", *charts[len(alone) :], class_="charts") if charts[1:] else NOTHING)
-
-
-def _chart(drawn: Markup, *said: object) -> Markup:
-    return element("figure", drawn, element("figcaption", *said))
-
-
-def _percent(share: float) -> str:
-    """Return a share with two digits, or three near 0 and 1, where they matter."""
-    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.9 or share in (0.0, 1.0) else f"{100 * share:.1f} %"
-
-
-def _name(text: object) -> Markup:
-    """Return a name, or a value, of the user's: its direction of writing does not turn what stands around it."""
-    shown = str(text)
-    if len(shown) > MOST_LETTERS:
-        return element("bdi", f"{shown[: MOST_LETTERS - 1]}…", title=shown[: 10 * MOST_LETTERS])
-    return element("bdi", shown if shown.strip() else "(blank)")
-
-
-def _cell(value: Any) -> Markup:
-    if isinstance(value, float | np.floating):
-        return element("span", short(float(value)) if np.isfinite(value) else "", class_="number")
-    if isinstance(value, int | np.integer):
-        return element("span", f"{value}", class_="number")
-    return _name("" if value is None or value is pd.NaT else value)
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[Markup]]) -> Markup:
-    body = element("tbody", *(element("tr", *(element("td", cell) for cell in row)) for row in rows))
-    head = element("thead", element("tr", *(element("th", _name(name)) for name in names))) if any(names) else NOTHING
-    return element("div", element("table", head, body), class_="wide")
-
-
-def _code(text: str) -> Markup:
-    lines = [element("span", line) if line else NOTHING for line in text.split("\n")]
-    return element("pre", Markup("\n".join(lines)))
+    return pieces.section("Where it comes from", pieces.table(["", ""], rows), element("div", *tables, class_="charts"))
 
 
 SECTIONS = (

@@ -19,6 +19,7 @@ from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.lineage import Lineage
 from trainer.markup import Markup
+from trainer.pieces import NOTHING
 from trainer.settings import BOUNDED, Bound, Settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def conclude(
     standing: Standing,
     curve: Sequence[tuple[int, float]] = (),
     compared: "Comparison | None" = None,
-    board: Markup = page.NOTHING,
+    board: Markup = NOTHING,
 ) -> None:
     """Write what says how it ended: metric.json, model_card.md and report.html.
 

@@ -11,7 +11,7 @@ from trainer import card, checks, comparison, figures, lineage, pipeline, regist
 from trainer.errors import Remark, UserError, disk_errors
 from trainer.lineage import Lineage
 from trainer.markup import Markup
-from trainer.page import NOTHING
+from trainer.pieces import NOTHING
 from trainer.settings import Settings
 from trainer.table import Table
 from trainer.training import Outcome

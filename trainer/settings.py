@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import estimators
-from trainer.errors import UserError
+from trainer.errors import UserError, nearest
 from trainer.readers import AUTO, NONE, Reader, choice, integer, names, number, text
 from trainer.secrets import without_secrets
 
@@ -141,6 +141,21 @@ def _estimator(name: str, given: str) -> str:
     return choice(name, given, tuple(estimators.ESTIMATORS))
 
 
+def _estimators(name: str, given: str) -> tuple[str, ...]:
+    if given.casefold() == ALL:
+        return tuple(estimators.ESTIMATORS)
+    found = [one.strip() for one in text(name, given).split(",")]
+    for one in found:
+        if one not in estimators.ESTIMATORS:
+            raise UserError(
+                f"{name} names {one!r}, which is no estimator{nearest(one, estimators.ESTIMATORS)}",
+                f"give {name}={ALL}, or some of {','.join(estimators.ESTIMATORS)}",
+            )
+        if found.count(one) > 1:
+            raise UserError(f"{name} names {one} twice", f"give {name}={','.join(dict.fromkeys(found))}")
+    return tuple(found)
+
+
 def _one_of(known: tuple[str, ...]) -> Reader:
     return partial(choice, known=known)
 
@@ -233,6 +248,13 @@ SWEEP = (
     ),
     *_TABLE, _ESTIMATOR, _SCALING, *_MEASURE, *_WHERE,
 )  # fmt: skip
+COMPARE = (
+    Parameter(
+        "estimators", ALL, f"those to compare, separated by commas; {ALL}: {', '.join(estimators.ESTIMATORS)}",
+        _estimators, "what is compared",
+    ),
+    *_TABLE, _SCALING, *_MEASURE, *_WHERE,
+)  # fmt: skip
 _WHICH = Parameter(
     "model", f"models:/{_MODEL.default}@champion",
     "models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/models, or a folder",
@@ -272,6 +294,7 @@ CHAMPION = (
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": MAIN,
     "sweep": SWEEP,
+    "compare": COMPARE,
     "predict": PREDICT,
     "verify": VERIFY,
     "champion": CHAMPION,
