@@ -137,10 +137,12 @@ class Board:
         rows = [
             [
                 element("b", entry.name) if gain is None else together(entry.name),
-                together(_rmse(entry)),
+                together(figure(entry.score.rmse), _bounds(entry))
+                if isfinite(entry.score.rmse)
+                else together("diverged"),
                 together(_behind(gain).removeprefix("behind by ")),
-                *(together(one) for one in (_seconds(entry.fit_seconds), _seconds(entry.predict_seconds))),
-                together(_size(entry.size)),
+                *(element("span", one) for one in (_seconds(entry.fit_seconds), _seconds(entry.predict_seconds))),
+                element("span", _size(entry.size)),
             ]
             for entry, gain in zip(self.entries, self.behind, strict=True)
         ]
@@ -209,8 +211,11 @@ def of_search(scores: Sequence[Score], best: Score) -> Markup:
 def _rmse(entry: Entry) -> str:
     if not isfinite(entry.score.rmse):
         return "nan (diverged)"
-    bounds = f"  (95 % {entry.interval[0]:.4g} to {entry.interval[1]:.4g})" if entry.interval else ""
-    return f"{figure(entry.score.rmse)}{bounds}"
+    return f"{figure(entry.score.rmse)} {_bounds(entry, '95 % ')}".rstrip()
+
+
+def _bounds(entry: Entry, level: str = "") -> str:
+    return f" ({level}{entry.interval[0]:.4g} to {entry.interval[1]:.4g})" if entry.interval else ""
 
 
 def _behind(gain: Gain | None) -> str:

@@ -108,14 +108,14 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("below the mean predictor", pieces.percent(better), f"its rmse is {figure(metrics['baseline_rmse'])}"),
+        ("better than the mean", pieces.percent(better), f"whose rmse is {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
     if "cv_rmse_mean" in metrics:
         tiles.append(
             (
-                "cv rmse, training rows",
+                "cv rmse",
                 figure(metrics["cv_rmse_mean"]),
                 f"± {figure(metrics['cv_rmse_std'])} over the folds",
             )

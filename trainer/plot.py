@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 # Of a chart, and of its text, in units of which a page shows one as about a pixel.
 WIDTH, HEIGHT, TEXT = 440, 310, 13
 # A row of a chart of rows, and the widest label and remark beside it.
-ROW, LONGEST_LABEL = 24, 150
+ROW, LONGEST_LABEL = 24, 170
 # A file is shown twice as large, so that it can be read at half its size.
 SCALE = 2
 MINUS = "\N{MINUS SIGN}"

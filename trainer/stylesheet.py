@@ -37,6 +37,7 @@ figure svg{{display:block;width:100%;height:auto;max-width:530px}}
 .wide{{overflow-x:auto;margin:8px 0}}
 table{{border-collapse:collapse;font-size:14px;width:100%}}
 th{{text-align:left;color:var(--soft);font-weight:600;white-space:nowrap}}
+td b,td span{{white-space:nowrap}}
 th,td{{padding:5px 14px 5px 0;border-bottom:1px solid var(--grid);vertical-align:top;min-width:4em}}
 td bdi,td code{{display:inline-block;max-width:32em}}
 td svg{{display:block}}
