@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -29,11 +29,15 @@ def find() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class EndedError(Exception):
+    """The browser has ended, or did not start."""
+
+
 class Browser:
     """A page of a browser, and the events that it has told."""
 
-    def __init__(self, to: int, back: int) -> None:
-        self._to, self._back = os.fdopen(to, "wb"), os.fdopen(back, "rb")
+    def __init__(self, to: BinaryIO, back: BinaryIO) -> None:
+        self._to, self._back = to, back
         self._said = b""
         self._number = 0
         self._session: str | None = None
@@ -48,8 +52,10 @@ class Browser:
         self._number += 1
         asked = {"id": self._number, "method": method, "params": params}
         asked |= {"sessionId": self._session} if self._session else {}
-        self._to.write(json.dumps(asked).encode() + b"\0")
-        self._to.flush()
+        try:
+            self._to.write(json.dumps(asked).encode() + b"\0")
+        except BrokenPipeError as error:
+            raise EndedError from error
         while (told := self._next()).get("id") != self._number:
             self.events.append(told)
         assert "error" not in told, (method, told["error"])
@@ -58,8 +64,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._said:
-            got = self._back.read1(2**16)  # type: ignore[attr-defined]
-            assert got, "the browser has ended"
+            if not (got := os.read(self._back.fileno(), 2**16)):
+                raise EndedError
             self._said += got
         told, _, self._said = self._said.partition(b"\0")
         found: dict[str, Any] = json.loads(told)
@@ -123,11 +129,8 @@ def opened(profile: Path) -> Iterator[Browser]:
     os.close(its_in)
     os.close(its_out)
     try:
-        browser = Browser(to, back)
-        yield browser
-        with suppress(AssertionError, OSError):
-            browser._session = None
-            browser.call("Browser.close")
+        with os.fdopen(to, "wb", buffering=0) as sink, os.fdopen(back, "rb", buffering=0) as source:
+            yield Browser(sink, source)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
