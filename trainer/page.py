@@ -108,7 +108,7 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("better than the mean", pieces.percent(better), f"whose rmse is {figure(metrics['baseline_rmse'])}"),
+        ("rmse saved", pieces.percent(better), f"of the mean's {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
@@ -143,27 +143,26 @@ def _verdict(told: Told) -> Markup:
     standing = told.standing
     if not standing.verdict:
         return NOTHING
-    parts = [element("p", standing.verdict, class_="verdict good" if standing.promoted else "verdict")]
-    compared = told.compared
+    said = element("p", standing.verdict, class_="verdict good" if standing.promoted else "verdict")
+    compared, charts = told.compared, []
     gain = compared.verdict.gain if compared else None
     if compared and gain and (gain.rmse, gain.low, gain.high) != (0, 0, 0):
-        rows = [
-            Row(f"version {standing.version}", gain.rmse, gain.low, gain.high, is_best=standing.promoted),
+        own, unit = f"version {standing.version}", f"in units of {told.settings.target}"
+        both = [
+            Row(f"version {compared.champion}", gain.champion_rmse, remark=figure(gain.champion_rmse)),
+            Row(own, gain.challenger_rmse, remark=figure(gain.challenger_rmse)),
         ]
-        below = f"rmse saved (95 % interval), in units of {told.settings.target}"
-        parts.append(
-            pieces.chart(
-                plot.rows(rows, below, "the gain", bars=False, reference=0.0),
-                f"What version {standing.version} saves against version {compared.champion}; right of the dashed line "
-                "it is better.",
-            )
+        saved = [Row("saved", gain.rmse, gain.low, gain.high, f"{gain.rmse:.4g}", standing.promoted)]
+        beside = together(
+            plot.rows(both, f"rmse, {unit}", "rmse of both"),
+            plot.rows(saved, f"rmse saved (95 % interval), {unit}", "the gain", bars=False, reference=0.0),
         )
+        told_of = f"Both on the same {gain.rows} test rows. Right of the dashed line, {own} is better."
+        charts.append(pieces.chart(beside, told_of))
         if compared.by_champion is not None:
             drawn = figures.comparison(told.table.test.target, compared.by_champion, told.outcome.predicted)
-            parts.append(
-                pieces.chart(drawn, "The errors of both on the same test rows; below the dashed line it is better.")
-            )
-    return pieces.section("Champion and challenger", parts[0], pieces.charts(*parts[1:]))
+            charts.append(pieces.chart(drawn, f"Row by row: below the dashed line, {own} is better."))
+    return pieces.section("Champion and challenger", said, pieces.charts(*charts))
 
 
 def _remarks(told: Told) -> Markup:

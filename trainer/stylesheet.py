@@ -22,6 +22,7 @@ p{{margin:4px 0;max-width:80ch}}
 .tiles div{{background:var(--panel);border-radius:8px;padding:10px 12px;min-width:0}}
 .tiles dt,.tiles span{{font-size:13px;line-height:1.4;color:var(--soft)}}
 .tiles dd{{margin:0}}
+.tiles dd span{{display:block;white-space:normal}}
 .tiles b{{display:block;font-size:21px;line-height:1.5;white-space:nowrap}}
 @media (min-width:960px){{.tiles{{grid-template-columns:repeat(6,1fr)}}}}
 .verdict{{border-left:4px solid var(--soft);padding:8px 14px;background:var(--panel);max-width:none}}
