@@ -32,7 +32,10 @@ from trainer.errors import UserError
 
 DOCUMENTS = (*sorted(ROOT.glob("README*.md")), ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 # In this order, from an empty store: what a page shows may need what a page before has made.
-SHOWN = ("README.md", "train.md", "tables.md", "report.md", "compare.md", "compare-and-promote.md", "predict-and-deploy.md", "trust.md")
+SHOWN = (
+    *("README.md", "train.md", "tables.md", "report.md", "compare.md", "compare-and-promote.md"),
+    *("predict-and-deploy.md", "trust.md"),
+)
 ENTRY_OF = {"train": "main"} | {name: name for name in settings.ENTRY_POINTS if name != "main"}
 MAINS = {"main": train.main, "sweep": sweep.main, "predict": predict.main, "verify": verify.main}
 MAINS |= {"champion": champion.main, "compare": compare.main}
