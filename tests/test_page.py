@@ -299,3 +299,29 @@ def test_a_summary_of_each_kind_of_column() -> None:
     assert by_name["day"].facts == "90 % from 2024-01-02 to 2024-02-07, median 2024-01-20"
     assert (by_name["empty"].missing, len(by_name["empty"].shares)) == (1.0, 0)
     assert by_name["one"].frequent == [("1", 1.0)]
+
+
+def odd(**columns: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    return pd.DataFrame({"a": rng.normal(0, 1, 120), "y": rng.normal(0, 1, 120)} | columns)
+
+
+NUMBERS = np.arange(120)
+ODD: dict[str, pd.DataFrame] = {
+    "a target of any size": odd(y=np.where(NUMBERS % 3, 9e37, -9e37)),
+    "a target next to nothing": odd(y=1e-300 * NUMBERS),
+    "a target far from zero": odd(y=1e12 + NUMBERS),
+    "one value": odd(b=np.where(NUMBERS, np.nan, 1.0)),
+    "the ends of floats": odd(b=np.where(NUMBERS % 2, 1e38, -1e38), c=np.where(NUMBERS, 5e-324, 1.0)),
+    "blanks and signs": odd(b=[" ", "", "\x00", "\u202e", "\U0001f600" * 40, "\n"] * 20, c=[None, "a"] * 60),
+    "dates": odd(b=pd.to_datetime(NUMBERS, unit="D").where(NUMBERS % 2 == 0), c=pd.Timestamp("1700-01-01")),
+    "names of the report's own": odd(row=NUMBERS % 7, actual=1.0, error=2.5, predicted="x"),
+}
+
+
+@pytest.mark.parametrize("frame", ODD.values(), ids=ODD)
+def test_no_table_is_too_odd_for_a_report(frame: pd.DataFrame, tmp_path: Path) -> None:
+    given = {"split": "random", "show": "all", "cv": 2}
+    text, _ = written(tmp_path, frame, "y", Standing("0" * 32, "m", "2"), float(frame["y"].std() / 3), **given)
+    assert "nan" not in Read(text).said
+    assert len(text) < 100_000

@@ -22,6 +22,8 @@ FEWEST_ROWS = 5
 FEWEST_NUMBERS = 20
 # Bins of a distribution; values of a column that are its categories; features whose categories are shown.
 BINS, MOST_CATEGORIES, MOST_FEATURES = 16, 8, 4
+# The most important features, among which those with few values are looked for.
+MOST_LOOKED_AT = 50
 # Frequent values of a column that are shown, and the columns.
 MOST_FREQUENT, MOST_COLUMNS = 3, 100
 LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
@@ -161,7 +163,7 @@ def by_category(
 ) -> dict[str, list[Errors]]:
     """Return the errors by the values of features that have few, the most important features first."""
     found: dict[str, list[Errors]] = {}
-    for name in important:
+    for name in important[:MOST_LOOKED_AT]:
         codes, values = pd.factorize(features[name])
         if len(values) > MOST_CATEGORIES and features[name].dtype != object:
             continue
