@@ -273,7 +273,7 @@ def _value(value: Any) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number with four digits, or as many as an integer has."""
-    if float(value).is_integer() and abs(value) < 1e7:
+    """Return a number with four digits, or all those of an integer, or before the point."""
+    if abs(value) < 1e9 and (abs(value) >= 1e4 or float(value).is_integer()):
         return f"{value:.0f}"
     return f"{value:.4g}"

@@ -33,7 +33,8 @@ def chart(drawn: Markup, *said: object) -> Markup:
 
 def percent(share: float) -> str:
     """Return a share with two digits, or three near 0 and 1, where they matter."""
-    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.9 or share in (0.0, 1.0) else f"{100 * share:.1f} %"
+    digits = 0 if 0.1 <= share <= 0.9 or share in (0.0, 1.0) else 1
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def name(text: object) -> Markup:
