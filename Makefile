@@ -1,8 +1,8 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy rehearse-endpoint notebook test mutate lint check format sync lock bench
+.PHONY: help train sweep compare ui verify champion predict rehearse rehearse-deploy rehearse-endpoint notebook test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
-COGGED = MLproject submit/job.yml submit/sweep.yml README.md README.ja.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
+COGGED = MLproject submit/job.yml submit/sweep.yml README.md README.ja.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md docs/compare.md tests/standin/README.md
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -12,6 +12,9 @@ train: ## one training run with the defaults of MLproject: make train ARGS="-P e
 
 sweep: ## a search for hyperparameters, as submit/sweep.yml says: make sweep ARGS="-P data=sales.parquet"
 	uv run mlflow run . -e sweep --env-manager local $(ARGS)
+
+compare: ## all estimators on the same folds, and the best of them registered: make compare ARGS="-P estimators=ridge,xgboost"
+	uv run mlflow run . -e compare --env-manager local $(ARGS)
 
 ui: ## look at runs and registered models: http://127.0.0.1:5000/#/experiments/0?workflowType=machine_learning
 	uv run mlflow ui --workers 1 $(ARGS)

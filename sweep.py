@@ -13,7 +13,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import checks, cli, distributed, results, search, settings, tracking, training, trials
+from trainer import board, checks, cli, distributed, results, search, settings, tracking, training, trials
 from trainer.card import run_name
 from trainer.errors import UserError
 from trainer.results import Result
@@ -54,7 +54,7 @@ def sweep(given: dict[str, str]) -> int:
         tracking.log(run, tags={"best_trial": number}, metrics={"trials": len(scores)})
         remarks = checks.examine(chosen, table, outcome.metrics, outcome.predicted)
         remarks += checks.search_edge(plan.search, best.trial.params)
-        result = Result(chosen, table, outcome, remarks)
+        result = Result(chosen, table, outcome, remarks, board.of_search(scores, best))
         standing = results.store(session, run, result)
     results.show(run, result, standing)
     return 1 if standing.unmet else 0

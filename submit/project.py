@@ -27,11 +27,12 @@ from trainer.errors import UserError, nearest
 from trainer.lineage import Git, ask_git
 
 HERE = Path(__file__).resolve().parent
-# MLproject's entry points that can be sent: one run, or a search.
-MAIN, SWEEP = "main", "sweep"
+# MLproject's entry points that can be sent: one run, a search, or a comparison of estimators.
+MAIN, SWEEP, COMPARE = "main", "sweep", "compare"
 # What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
 _TRAINS = ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/*.py")
-CODE = {MAIN: _TRAINS, SWEEP: (*_TRAINS, "sweep.py")}
+_TRIES = (*_TRAINS, "sweep.py", "compare.py")
+CODE = {MAIN: _TRAINS, SWEEP: _TRIES, COMPARE: _TRIES}
 MAX_CODE_BYTES = 5_000_000
 # The parameters that are files
 DATA, SEARCH = "data", "search"
@@ -124,8 +125,12 @@ def read_parameters(
             )
     parameters = defaults | changed
     rules.check_parameters(parameters)
-    if entry == SWEEP and nodes > 1:
-        raise UserError("a search runs on one node", "leave --nodes out")
+    if entry != MAIN and nodes > 1:
+        raise UserError(f"a {'search' if entry == SWEEP else 'comparison'} runs on one node", "leave --nodes out")
+    if entry == COMPARE:
+        from trainer import board  # late: it imports pandas
+
+        board.plan(settings.defaults(COMPARE) | parameters)
     if entry == MAIN:
         read = settings.read(settings.defaults() | parameters)
         if nodes > 1:
@@ -175,8 +180,8 @@ class Work:
     @property
     def display_name(self) -> str:
         """What the studio calls it: the name of the data, and nothing of their address."""
-        what = f"{'search of ' if self.search else ''}{self.parameters['estimator']}"
-        return f"{what} on {self.data.name}"
+        what = self.parameters.get("estimator") or f"comparison of {self.parameters['estimators']}"
+        return f"{'search of ' if self.search else ''}{what} on {self.data.name}"
 
 
 def document(

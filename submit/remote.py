@@ -5,6 +5,7 @@
     python submit/remote.py -P estimator=elasticnet -P alpha=0.1 --data sales.parquet
     python submit/remote.py --serverless             # without a cluster
     python submit/remote.py -e sweep                 # search for hyperparameters
+    python submit/remote.py -e compare               # try all estimators
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
     python submit/remote.py deploy models:/NAME@champion    # behind an address, verified; see endpoints, undeploy
@@ -74,8 +75,8 @@ _nodes = click.option(
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=__doc__)
 @click.option(
-    "-e", "--entry-point", default="main", show_default=True, type=click.Choice(["main", "sweep"]),
-    help="MLproject's: main trains a model, sweep searches for its hyperparameters.",
+    "-e", "--entry-point", default="main", show_default=True, type=click.Choice(["main", "sweep", "compare"]),
+    help="MLproject's: main trains a model, sweep searches for its hyperparameters, compare tries all estimators.",
 )  # fmt: skip
 @click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(

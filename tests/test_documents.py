@@ -26,7 +26,10 @@ from trainer.errors import UserError
 
 DOCUMENTS = (*sorted(ROOT.glob("README*.md")), ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 # In this order, from an empty store: what a page shows may need what a page before has made.
-SHOWN = ("README.md", "train.md", "tables.md", "compare-and-promote.md", "predict-and-deploy.md", "trust.md")
+SHOWN = (
+    *("README.md", "train.md", "tables.md", "report.md", "compare.md", "compare-and-promote.md"),
+    *("predict-and-deploy.md", "trust.md"),
+)
 ENTRY_OF = {"train": "main"} | {name: name for name in settings.ENTRY_POINTS if name != "main"}
 SCRIPT_OF = {entry: name for name, entry in ENTRY_OF.items()}
 # Programs that are no part of the environment; their options are their own.
@@ -222,6 +225,7 @@ def write_cars(path: Path) -> None:
 def comparable(line: str) -> str:
     """Write a line without what differs from run to run, and without what names another store."""
     line = re.sub(r" --backend-store-uri \S+", "", line)
+    line = re.sub(r"\b\d+\.\d{3} s\b", "SECONDS", line)
     return re.sub(r"\b[0-9a-f]{32}\b", "RUN", line).strip()
 
 

@@ -1,13 +1,14 @@
 """What a run leaves to look at: figures of any names, a card that no name can spoil, strict JSON, lines on a screen."""
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from tests import models
 from trainer import card, figures, report, settings
@@ -15,6 +16,8 @@ from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.evaluation import Folds
 from trainer.lineage import Git, Lineage
+from trainer.markup import cut, extent
+from trainer.plot import MINUS, TEXT, WIDTH, Axis, around
 from trainer.table import Column, Rows, Table
 from trainer.training import Outcome
 
@@ -32,15 +35,18 @@ NASTY = (
     " ",
 )
 LINEAGE = Lineage("0" * 32, "d|a_$.csv", "f" * 64, 4711, Git("abc", "true"), {"python": "3.11"})
+MARKS = {"svg", "g", "style", "rect", "line", "circle", "path", "text", "title"}
 REMARKS = (Remark("constant", "'<b>' has one value\nin all rows"), Remark("leak", "`y` | $x$"))
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Return width and height of a PNG file."""
-    head = path.read_bytes()[:24]
-    assert head.startswith(b"\x89PNG")
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
+def texts(path: Path) -> list[str]:
+    """Return what is written in a figure, which is well-formed XML."""
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert (int(root.attrib["width"]), int(root.attrib["height"])) > (800, 100)
+    assert {one.tag.rpartition("}")[2] for one in root.iter()} <= MARKS
+    written = root.iter("{http://www.w3.org/2000/svg}text")
+    return ["".join([one.text or "", *(hint.tail or "" for hint in one)]) for one in written]
 
 
 def importance(names: tuple[str, ...]) -> pd.DataFrame:
@@ -75,43 +81,48 @@ def asked(**given: str) -> settings.Settings:
 def test_a_figure_takes_any_name(name: str, tmp_path: Path) -> None:
     actual = np.linspace(0, 1e7, 40)
     figures.draw(tmp_path, name, actual, actual[::-1], importance((name, "b")), f"{name} on {name}")
-    drawn = {path.stem: size_of(path) for path in tmp_path.iterdir()}
+    drawn = {path.stem: texts(path) for path in tmp_path.iterdir()}
     assert set(drawn) == {"predicted_vs_actual", "residuals", "feature_importance"}
-    assert set(drawn.values()) == {(960, 720)}
+    assert {"0", "2.5M", "10M"} <= set(drawn["residuals"])
+    assert "b" in drawn["feature_importance"]
+    for written in drawn.values():
+        assert all(extent(text, TEXT) <= WIDTH for text in written)
+        assert not any(mark in "".join(written) for mark in ("\x1b", "\u202e"))
 
 
-def test_a_name_is_drawn_as_it_is_cut_where_it_is_long_and_escaped_where_no_font_has_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(figures, "FONTS", ())
-    with figures.style(NASTY) as drawable:
-        import matplotlib
-
-        assert matplotlib.rcParams["text.parse_math"] is False
-        assert drawable("price_$_%_$", 40) == "price_$_%_$"
-        assert drawable("a\nb\tc\x1b", 40) == "a b c\\u001b"
-        assert drawable("進行度", 40) == "\\u9032\\u884c\\u5ea6"
-        assert drawable("Größe", 40) == "Größe"
-        assert drawable("i" * 300, 20).endswith("...")
-        assert len(drawable("i" * 300, 20)) <= 20
+def test_a_name_is_drawn_as_it_is_and_cut_where_it_is_long(tmp_path: Path) -> None:
+    figures.draw_comparison(tmp_path / "f.svg", np.arange(9.0) * 1e9, np.zeros(9), np.ones(9), "進行度 <b> & price_$_%")
+    assert texts(tmp_path / "f.svg")[0] == "進行度 <b> & price_$_%"
+    assert cut("i" * 30, 200, 13) == "i" * 30
+    assert cut("進" * 300, 200, 13).endswith("進…")
+    assert extent(cut("進" * 300, 200, 13), 13) <= 200
 
 
-def test_letters_that_the_own_font_lacks_come_from_a_font_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "OWN_FONT", "DejaVu Sans Display")  # a few mathematical signs
-    monkeypatch.setattr(figures, "FONTS", ("No Such Font", "DejaVu Serif"))
-    with figures.style(("Ωmega",)) as drawable:
-        import matplotlib
+@pytest.mark.parametrize(
+    ("ends", "written"),
+    [
+        ((0, 1), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ((-3, 8), [f"{MINUS}2.5", "0", "2.5", "5.0", "7.5"]),
+        ((0, 230_000), ["0", "50k", "100k", "150k", "200k"]),
+        ((5, 5.0001), ["5.00000", "5.00002", "5.00004", "5.00006", "5.00008", "5.00010"]),
+        ((-1e38, 1e38), ["-1e+38", "-5e+37", "0", "5e+37", "1e+38"]),
+        ((0, 2e-6), ["0", "5e-07", "1e-06", "1.5e-06", "2e-06"]),
+    ],
+)
+def test_an_axis_has_round_numbers_that_tell_each_from_the_next(ends: tuple[float, float], written: list[str]) -> None:
+    ticks = Axis(*ends, 0, 100).ticks()
+    assert [text for _, text in ticks] == written
+    assert all(ends[0] <= at <= ends[1] * (1 + 1e-9) for at, _ in ticks)
 
-        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans Display", "DejaVu Serif"]
-        assert drawable("Ωmega", 40) == "Ωmega"
 
-
-def test_the_users_own_style_does_not_spoil_a_figure(tmp_path: Path) -> None:
-    import matplotlib
-
-    with matplotlib.rc_context({"text.usetex": True, "axes.formatter.use_mathtext": True}):
-        figures.draw_comparison(tmp_path / "f.png", np.arange(9.0) * 1e9, np.zeros(9), np.ones(9), "$_$")
-    assert size_of(tmp_path / "f.png") == (960, 720)
+def test_an_axis_places_values_between_its_ends_and_has_room_around_them() -> None:
+    assert Axis(10, 20, 100, 0)(np.array([10, 15, 20])).tolist() == [100, 50, 0]
+    assert Axis(1, 100, 0, 10, is_log=True)(np.array([1, 10, 100])).tolist() == [0, 5, 10]
+    assert around(np.array([0.0, 10.0])) == (-0.4, 10.4)
+    assert around(np.array([2.0, np.nan, 10.0]), floor_at_zero=True) == (0.0, 10.4)
+    for values in ([5.0], [0.0], [], [1e38, -1e38]):
+        low, high = around(np.array(values))
+        assert low < high
 
 
 @pytest.mark.parametrize(
@@ -125,15 +136,22 @@ def test_the_users_own_style_does_not_spoil_a_figure(tmp_path: Path) -> None:
     ids=["logarithmic", "one", "diverged", "words"],
 )
 def test_a_search_is_drawn(trials: Any, tmp_path: Path) -> None:
-    figures.draw_search(tmp_path / "search.png", trials, "sweep $_$")
-    assert size_of(tmp_path / "search.png")[1] == 720
+    figures.draw_search(tmp_path / "search.svg", trials, "sweep $_$")
+    written = texts(tmp_path / "search.svg")
+    assert written[0] == "sweep $_$"
+    for name in {name for spelled, mean, _ in trials if mean == mean for name in spelled}:
+        assert any(name in text for text in written[1:])
 
 
 def test_an_axis_is_logarithmic_where_values_span_orders() -> None:
-    assert figures._places(["0.01", "1"]) == ([0.01, 1.0], True)
-    assert figures._places(["1", "10"]) == ([1.0, 10.0], False)
-    assert figures._places(["0", "100"]) == ([0.0, 100.0], False)
-    assert figures._places(["a", "1"]) == (["a", "1"], False)
+    def place(*spelled: str) -> tuple[list[float], bool] | None:
+        found = figures._places(spelled)
+        return found and (found[0].tolist(), found[1])
+
+    assert place("0.01", "1") == ([0.01, 1.0], True)
+    assert place("1", "10") == ([1.0, 10.0], False)
+    assert place("0", "100") == ([0.0, 100.0], False)
+    assert place("a", "1") is None
 
 
 def outcome(names: tuple[str, ...]) -> Outcome:
@@ -147,6 +165,10 @@ def test_no_name_spoils_the_card(name: str) -> None:
     text = card.write(
         asked(target=name.strip() or "y"), table((name, "b")), outcome((name, "b")), LINEAGE, REMARKS, standing
     )
+    front, text = text.removeprefix("---\n").split("\n---\n", 1)
+    (model,) = yaml.safe_load(front)["model-index"]
+    assert model["results"][0]["metrics"][0] == {"type": "rmse", "name": "rmse, test rows", "value": 48.0518}
+    assert "<" not in front
     assert "<script>" not in text
     assert "<b>" not in text
     assert "\x1b" not in text
@@ -216,9 +238,10 @@ def test_names_of_runs() -> None:
 
 def test_metric_json_is_strict_and_says_whether_the_model_was_promoted(tmp_path: Path) -> None:
     odd = metrics(r2=float("nan"), mse=float("inf"), coverage_90=0.9)
-    told = Outcome(outcome(("a",)).model, np.arange(5.0), odd, importance(("a",)), Folds({}, np.zeros(0)))
+    model = models.fitted("ridge", "size")[0]
+    told = Outcome(model, np.arange(5.0), odd, importance(("size",)), Folds({}, np.zeros(0)))
     standing = Standing("0" * 32, "m", "3", "a tie", False)
-    report.conclude(tmp_path, asked(), table(), told, LINEAGE, REMARKS, standing)
+    report.conclude(tmp_path, asked(), table(("size",)), told, LINEAGE, REMARKS, standing)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -232,7 +255,7 @@ def test_metric_json_is_strict_and_says_whether_the_model_was_promoted(tmp_path:
     assert facts["remarks"] == ["constant", "leak"]
     assert facts["data_bytes"] == 4711
     assert facts["git_dirty"] is True
-    assert {path.name for path in tmp_path.iterdir()} == {"metric.json", "model_card.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {"metric.json", "model_card.md", "report.html"}
 
 
 def test_git_that_nobody_knows_is_null() -> None:

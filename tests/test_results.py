@@ -323,7 +323,7 @@ def test_more_data_is_a_tie_and_the_champion_stays(trains: Trainer, store: mlflo
     assert measured["gain_low"] < 0 < measured["gain_high"]
     assert measured["gain_rmse"] == measured["champion_rmse"] - measured["rmse"]
     pictures = [item.path for item in store.list_artifacts(run_id(second), "figures")]
-    assert "figures/against_version_1.png" in pictures
+    assert "figures/against_version_1.svg" in pictures
 
 
 def test_a_champion_of_another_tool_is_told(

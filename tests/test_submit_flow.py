@@ -266,7 +266,7 @@ def test_the_yaml_files_stand_alone(
 def test_a_search_runs_on_a_node_and_registers_its_best_model(standin: StandIn, searched: Submitted) -> None:
     assert re.search(r"^search +2 trials of ridge: alpha \(random, seed 0\)$", searched.out, re.MULTILINE)
     assert f"models:/searched/1, from run {searched.job}" in searched.out
-    assert code_files(searched.requests) == CODE | {"sweep.py"}
+    assert code_files(searched.requests) == CODE | {"sweep.py", "compare.py"}
     assert "max_total_trials: 2" in (searched.outputs / "search" / "mine.yml").read_text()
 
     query = f"tags.mlflow.parentRunId = '{searched.job}'"
@@ -281,6 +281,20 @@ def test_a_search_runs_on_a_node_and_registers_its_best_model(standin: StandIn, 
     }
     metric = json.loads((searched.outputs / "metric.json").read_text())
     assert metric["params"]["alpha"] == tried[min(tried)]
+
+
+def test_estimators_are_compared_on_a_node_and_the_best_is_registered(
+    remote: Warm, standin: StandIn, tmp_path: Path
+) -> None:
+    asked = ("-e", "compare", "-P", "estimators=elasticnet,ridge", "-P", "model_name=compared")
+    done = remote("--yes", "--output-dir", "out", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = job_name(done.stdout, "compare")
+    assert re.search(r"^\| 1  ridge +cv rmse \d+\.\d{4} .*$", done.stdout, re.MULTILINE), done.stdout
+    assert f"models:/compared/1, from run {name}" in done.stdout
+    assert "The estimators" in (tmp_path / "out" / name / "report.html").read_text(encoding="utf-8")
+    metrics = {metric["key"]: metric["value"] for metric in http.run(standin, name)["data"]["metrics"]}
+    assert metrics["estimators"] == 2
 
 
 def test_two_nodes_train_one_model(remote: Warm, standin: StandIn, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 from submit import data, project, rules
 from submit.compute import Asked
 from submit.data import JobInput
-from submit.project import MAIN, SWEEP, Project, Work
+from submit.project import COMPARE, MAIN, SWEEP, Project, Work
 from tests.conftest import ROOT
 from tests.submitting import Answers, SimpleNamespace, fake_workspace, refusal
 from trainer.errors import UserError
@@ -29,7 +29,7 @@ def document(
     return project.document(OURS, work, ROOT, Asked().job_fields())
 
 
-@pytest.mark.parametrize("entry", [MAIN, SWEEP])
+@pytest.mark.parametrize("entry", [MAIN, SWEEP, COMPARE])
 def test_a_job_runs_the_command_of_mlproject_with_its_parameters(entry: str) -> None:
     search = project.find_search(OURS, OURS.defaults(SWEEP)) if entry == SWEEP else None
     job = document(entry, search)
@@ -109,6 +109,27 @@ def test_what_several_nodes_cannot_do_is_told() -> None:
         project.read_parameters(OURS, MAIN, [], nodes=3)
     with pytest.raises(UserError, match="a search runs on one node"):
         project.read_parameters(OURS, SWEEP, [], nodes=2)
+    with pytest.raises(UserError, match="a comparison runs on one node"):
+        project.read_parameters(OURS, COMPARE, [], nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        (["alpha=1"], "MLproject's compare has no parameter 'alpha'"),
+        (["estimators=rigde"], "estimators names 'rigde', which is no estimator; did you mean 'ridge'?"),
+        (["cv=0"], "models are compared by cross-validation, and cv=0"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_told_before_anything_is_sent(given: list[str], cause: str) -> None:
+    with pytest.raises(UserError) as caught:
+        project.read_parameters(OURS, COMPARE, given)
+    assert caught.value.cause == cause
+
+
+def test_what_a_job_is_called() -> None:
+    assert Work(MAIN, OURS.defaults(MAIN), TABLE).display_name == "ridge on table.csv"
+    assert Work(COMPARE, OURS.defaults(COMPARE), TABLE).display_name == "comparison of all on table.csv"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +138,7 @@ def test_what_several_nodes_cannot_do_is_told() -> None:
         (["alpha=1"], "MLproject's sweep has no parameter 'alpha'"),
         (["search=away.yml"], "cannot read away.yml: No such file or directory"),
         (["estimator=random_forest"], f"{ROOT / 'submit' / 'sweep.yml'}: the estimator random_forest has no alpha"),
-        (["cv=0"], "trials are compared by cross-validation, and cv=0"),
+        (["cv=0"], "models are compared by cross-validation, and cv=0"),
         (["seed=x"], "seed should be "),
     ],
 )

@@ -52,7 +52,8 @@ def test_the_best_trial_is_trained_and_registered_as_train_does_it(
     assert parent.data.metrics["cv_rmse_mean"] == min(scores)
     assert parent.data.metrics["trials"] == 20
     assert [one.path for one in store.list_artifacts(run_id(done), "search")] == ["search/sweep.yml"]
-    assert "figures/search.png" in [one.path for one in store.list_artifacts(run_id(done), "figures")]
+    assert "figures/search.svg" in [one.path for one in store.list_artifacts(run_id(done), "figures")]
+    assert "The search" in mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/report.html")
     best = int(parent.data.tags["best_trial"])
     assert trials[best - 1].data.params == {"alpha": alpha}
     assert trials[best - 1].info.run_name == f"trial {best}"

@@ -73,15 +73,16 @@ def test_a_run_says_all_that_is_promised(trains: Trainer, store: mlflow.MlflowCl
     folder = artifacts(run.info.run_id)
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     assert names >= {
-        *("metric.json", "model_card.md", "predictions.csv"),
-        *("figures/predicted_vs_actual.png", "figures/residuals.png", "figures/feature_importance.png"),
+        *("metric.json", "model_card.md", "predictions.csv", "report.html"),
+        *("figures/predicted_vs_actual.svg", "figures/residuals.svg", "figures/feature_importance.svg"),
         *("models/conda.yaml", "models/model.skops", "models/recorded_scoring.json"),
     }
     for picture in (folder / "figures").iterdir():
-        assert picture.read_bytes().startswith(b"\x89PNG")
-    card = (folder / "model_card.md").read_text()
-    for told in (digest, run.info.run_id, "alpha", "bmi"):
-        assert told in card
+        assert picture.read_bytes().startswith(b"<svg ")
+    for name in ("model_card.md", "report.html"):
+        text = (folder / name).read_text()
+        for told in (digest, run.info.run_id, "alpha", "bmi", f"{run.data.metrics['rmse']:.4f}"):
+            assert told in text
 
     registered = store.get_model_version("says-all", "1")
     assert registered.run_id == run.info.run_id

@@ -14,7 +14,7 @@ SCRIPTS = {name: "train" if name == "main" else name for name in ENTRY_POINTS}
 # What a job is given as files: their paths are put in quotes, for they are the node's and not spelled by the user.
 FILES = ("data", "search")
 # A trial registers nothing, and what it is not told keeps its default.
-NOT_IN_TRIALS = (*HYPERPARAMETERS, "model_name", "promote", "must")
+NOT_IN_TRIALS = (*HYPERPARAMETERS, "model_name", "promote", "must", "show")
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP_YML, MAKEFILE = ROOT / "submit" / "sweep.yml", ROOT / "Makefile"
 

@@ -70,8 +70,7 @@ def warm() -> None:
 
     for name in (
         *("mlflow.sklearn", "mlflow.pyfunc", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store"),
-        *("mlflow.store.model_registry.sqlalchemy_store", "matplotlib.figure", "matplotlib.backends.backend_agg"),
-        *("skops.card", "sklearn.ensemble", "filelock", "tenacity"),
+        *("mlflow.store.model_registry.sqlalchemy_store", "skops.card", "sklearn.ensemble", "filelock", "tenacity"),
     ):
         importlib.import_module(name)
 

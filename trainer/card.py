@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from trainer import pipeline
 from trainer.errors import Remark
 from trainer.settings import HYPERPARAMETERS, Settings
@@ -27,7 +29,7 @@ MOST_CHARACTERS = 4_000
 MOST_NAME = 100
 
 _SPECIAL = re.compile(r"([\\`*{}\[\]#|~>$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|!(?=\[))")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Standing:
 
 def plain(text: object) -> str:
     """Return a text on one line, without what moves a cursor or turns the direction of writing."""
-    return " ".join(_CONTROL.sub(" ", str(text)).split())
+    return " ".join(CONTROL.sub(" ", str(text)).split())
 
 
 def escaped(text: object) -> str:
@@ -87,11 +89,18 @@ def _short(value: float) -> str:
 
 def run_name(settings: Settings, data_name: str, search: bool = False) -> str:
     """Name a run after what it is: ``ridge alpha=0.1 diabetes.csv``, ``sweep ridge diabetes.csv``."""
-    own = [] if search else [f"{name}={text}" for name, text in _spelled(settings).items()]
+    own = [] if search else [f"{name}={text}" for name, text in spelled(settings).items()]
     return plain(" ".join([*(["sweep"] if search else []), settings.estimator, *own, data_name]))[:MOST_NAME]
 
 
-def _spelled(settings: Settings) -> dict[str, str]:
+def comparison_name(estimators: Sequence[str], data_name: str) -> str:
+    """Name a run after what it compares: ``compare 5 estimators diabetes.csv``, ``compare ridge xgboost cars.csv``."""
+    what = " ".join(estimators) if len(estimators) <= 2 else f"{len(estimators)} estimators"
+    return plain(f"compare {what} {data_name}")[:MOST_NAME]
+
+
+def spelled(settings: Settings) -> dict[str, str]:
+    """Return the hyperparameters that were given, as they were spelled."""
     given = {name: settings.given.get(name, "auto") for name in HYPERPARAMETERS}
     return {name: text for name, text in given.items() if text != "auto"}
 
@@ -123,7 +132,7 @@ def run_description(
 
 
 def _with(settings: Settings) -> str:
-    return "".join(f" {name}={escaped(text)}" for name, text in _spelled(settings).items())
+    return "".join(f" {name}={escaped(text)}" for name, text in spelled(settings).items())
 
 
 def next_commands(standing: Standing) -> list[str]:
@@ -146,7 +155,7 @@ def write(
     remarks: Sequence[Remark],
     standing: Standing,
 ) -> str:
-    """Return the model card as Markdown, made by `skops.card`."""
+    """Return the model card as Markdown, made by `skops.card`, below the lines that Hugging Face's Hub reads."""
     from skops.card import Card
 
     metrics = outcome.metrics
@@ -182,7 +191,35 @@ def write(
         cells = {escaped(name): [escaped(value) for value in values] for name, values in columns.items()}
         if any(cells.values()):
             card.add_table(description=card.select(title).content if title == "Columns" else None, **{title: cells})
-    return str(card.render())
+    return f"{front_matter(settings, lineage, metrics, standing)}\n{card.render()}"
+
+
+def front_matter(settings: Settings, lineage: "Lineage", metrics: Mapping[str, float], standing: Standing) -> str:
+    """Return a card's metadata as the Hub of Hugging Face takes them, in YAML between two lines of dashes.
+
+    Notes
+    -----
+    https://huggingface.co/docs/hub/model-cards; results are those of its `model-index`.
+    """
+    measured = [
+        {"type": name, "name": f"{name}, test rows", "value": float(f"{metrics[name]:.6g}")}
+        for name in ("rmse", "mae", "r2")
+    ]
+    # not everything that shows a card knows that these lines are none of its Markdown
+    name = plain(lineage.data_name).replace("&", "&amp;").replace("<", "&lt;")
+    data = {"type": "tabular", "name": name, "revision": lineage.data_sha256}
+    facts = {
+        "library_name": "xgboost" if settings.estimator == "xgboost" else "sklearn",
+        "pipeline_tag": "tabular-regression",
+        "tags": ["tabular-regression", "mlflow", "skops", settings.estimator],
+        "model-index": [
+            {
+                "name": standing.model_name or lineage.run_id,
+                "results": [{"task": {"type": "tabular-regression"}, "dataset": data, "metrics": measured}],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=120)}---\n"
 
 
 def _columns(columns: Sequence["Column"]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from trainer import signals
 from trainer.errors import Interrupted, UserError, first_line, nearest
 from trainer.secrets import redact
-from trainer.settings import Parameter
+from trainer.settings import ENTRY_POINTS, Parameter
 
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # the scripts say it better
@@ -129,7 +129,13 @@ class _Parser(argparse.ArgumentParser):
         flags = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ").split("=")[0].split(" ")[0]
         hint = nearest(unknown, flags) if message.startswith("unrecognized arguments: --") else ""
-        raise UserError(f"{message}{hint}", f"python {self.prog} --help lists the parameters")
+        others = [
+            f"{'train' if name == 'main' else name}.py"
+            for name, parameters in ENTRY_POINTS.items()
+            if unknown in (parameter.flag for parameter in parameters) and unknown not in flags
+        ]
+        remedy = f"leave it out; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} {unknown}"
+        raise UserError(f"{message}{hint}", remedy if others else f"python {self.prog} --help lists the parameters")
 
 
 def _parser(description: str, parameters: Sequence[Parameter]) -> argparse.ArgumentParser:

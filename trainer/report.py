@@ -1,4 +1,4 @@
-"""What a run leaves to look at: figures, predictions, the model card, metric.json, and lines on the screen.
+"""What a run leaves to look at: report.html, figures, predictions, the model card, metric.json, lines on the screen.
 
 `write` before the model is registered, `conclude` when the registry has spoken: an Azure Machine Learning workspace
 refuses a second artifact of one name, so that each is logged once.
@@ -17,22 +17,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import card, figures, model_folder, pipeline, profile
+from trainer import card, diagnostics, figures, model_folder, page, pipeline, profile
 from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.lineage import Lineage
+from trainer.markup import Markup
+from trainer.pieces import NOTHING
 from trainer.settings import BOUNDED, Bound, Settings
 
 if TYPE_CHECKING:
+    from trainer.comparison import Comparison
     from trainer.table import Rows, Table
     from trainer.training import Outcome
 
 MODELS, FIGURES = "models", figures.FOLDER
-PREDICTIONS, METRICS, CARD = "predictions.csv", "metric.json", "model_card.md"
+PREDICTIONS, METRICS, CARD, PAGE = "predictions.csv", "metric.json", "model_card.md", "report.html"
 # Of predictions.csv: those with the largest errors.
 MOST_PREDICTIONS = 10_000
+# Of report.html.
+WORST = 20
 # The rows, and the stages, that the curve of a boosted model is measured on.
 CURVE_ROWS, CURVE_STAGES = 500, 20
+BY_ROUND = "rmse_by_round"
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,12 +66,30 @@ def conclude(
     lineage: Lineage,
     remarks: Sequence[Remark],
     standing: Standing,
+    curve: Sequence[tuple[int, float]] = (),
+    compared: "Comparison | None" = None,
+    board: Markup = NOTHING,
 ) -> None:
-    """Write what says how it ended: metric.json and model_card.md."""
+    """Write what says how it ended: metric.json, model_card.md and report.html.
+
+    Parameters
+    ----------
+    curve : sequence of (int, float)
+        The RMSE by rounds of boosting.
+    compared : Comparison or None
+        With the champion.
+    board : Markup
+        What was tried before: `trials.board`.
+    """
     text = card.write(settings, table, outcome, lineage, remarks, standing)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
     facts = strict(metric_json(settings, outcome.metrics, lineage, remarks, standing))
     (folder / METRICS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    told = page.Told(
+        settings, table, outcome, lineage, remarks, standing, diagnostics.look(settings.target, table, outcome),
+        worst(settings, table.test, outcome.predicted), curve, compared, board,
+    )  # fmt: skip
+    (folder / PAGE).write_text(page.write(told), encoding="utf-8")
 
 
 def metric_json(
@@ -116,11 +140,11 @@ def strict(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def predictions(rows: "Rows", predicted: Floats) -> pd.DataFrame:
+def predictions(rows: "Rows", predicted: Floats, most: int | None = None) -> pd.DataFrame:
     """Put predictions beside the test rows' numbers and keys: at most `MOST_PREDICTIONS`, largest error first."""
     error = predicted - rows.target
     size = np.abs(error)
-    chosen = np.argsort(-size, kind="stable")[:MOST_PREDICTIONS]
+    chosen = np.argsort(-size, kind="stable")[: most or MOST_PREDICTIONS]
     shown: dict[str, Any] = {} if rows.numbers is None else {"row": rows.numbers[chosen]}
     shown |= {"actual": rows.target[chosen], "predicted": predicted[chosen], "error": error[chosen]}
     frame = pd.DataFrame(shown)
@@ -130,6 +154,15 @@ def predictions(rows: "Rows", predicted: Floats) -> pd.DataFrame:
     keys.columns = [f"key {name}" if name in shown else str(name) for name in keys.columns]
     at = int("row" in shown)
     return pd.concat([frame.iloc[:, :at], keys, frame.iloc[:, at:]], axis=1)
+
+
+def worst(settings: Settings, rows: "Rows", predicted: Floats) -> pd.DataFrame:
+    """Return the test rows with the largest errors, with the features that the settings ask for."""
+    chosen = np.argsort(-np.abs(predicted - rows.target), kind="stable")[:WORST]
+    found = predictions(rows, predicted, WORST)
+    asked = rows.features.columns if settings.show is None else list(settings.show)
+    features = rows.features.iloc[chosen][asked].reset_index(drop=True)
+    return pd.concat([found, features], axis=1)
 
 
 def curves(model: Any, rows: "Rows") -> dict[str, list[tuple[int, float]]]:
@@ -156,7 +189,7 @@ def curves(model: Any, rows: "Rows") -> dict[str, list[tuple[int, float]]]:
     else:
         wanted = set(rounds)
         staged = {n: said for n, said in enumerate(final.staged_predict(features), 1) if n in wanted}
-    return {"rmse_by_round": [(n, float(np.sqrt(np.mean((target - said) ** 2)))) for n, said in staged.items()]}
+    return {BY_ROUND: [(n, float(np.sqrt(np.mean((target - said) ** 2)))) for n, said in staged.items()]}
 
 
 def unmet(must: Sequence[Bound], metrics: Mapping[str, float]) -> list[str]:

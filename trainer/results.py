@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, signals, tracking
 from trainer.errors import Interrupted, Remark, UserError, disk_errors
 from trainer.lineage import Lineage
+from trainer.markup import Markup
+from trainer.pieces import NOTHING
 from trainer.settings import Settings
 from trainer.table import Table
 from trainer.training import Outcome
@@ -16,12 +19,18 @@ from trainer.training import Outcome
 
 @dataclass(frozen=True)
 class Result:
-    """A model that has been measured, with all that is to be said of it."""
+    """A model that has been measured, with all that is to be said of it; `board` shows what it was chosen from."""
 
     settings: Settings
     table: Table
     outcome: Outcome
     remarks: tuple[Remark, ...]
+    board: Markup = NOTHING
+
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """What is measured by rounds of boosting."""
+        return report.curves(self.outcome.model, self.table.test)
 
 
 def store(session: tracking.Session, run: tracking.Run, result: Result) -> card.Standing:
@@ -44,7 +53,7 @@ def store(session: tracking.Session, run: tracking.Run, result: Result) -> card.
                 model_id=model.id,
             )
             tracking.log_folder(run, folder)
-    tracking.log_curves(run, report.curves(outcome.model, result.table.test))
+    tracking.log_curves(run, result.curves)
     tracking.log_dataset(run, result.table.source, result.table.n_rows, result.table.n_features)
     if unmet := report.unmet(settings.must, outcome.metrics):
         standing = card.Standing(run.id, verdict=f"not registered: {'; '.join(unmet)}", unmet=tuple(unmet))
@@ -81,7 +90,7 @@ def _register(
             )
             compared = _compare(run, challenger, result)
             standing = card.Standing(run.id, name, version, compared.verdict.sentence, compared.verdict.promoted)
-            _conclude(run, result, traced, standing)
+            _conclude(run, result, traced, standing, compared)
             tracking.link(run, model, name, version)
             registry.conclude(run.client, name, version, compared.verdict.sentence)
     except UserError as error:
@@ -132,18 +141,27 @@ def _log(run: tracking.Run, challenger: comparison.Challenger, compared: compari
     if compared.by_champion is None:
         return
     with _scratch() as folder:
-        picture = folder / report.FIGURES / f"against_version_{compared.champion}.png"
+        picture = folder / report.FIGURES / f"against_version_{compared.champion}.svg"
         picture.parent.mkdir()
         title = f"version {challenger.version} against the champion, version {compared.champion}"
         figures.draw_comparison(picture, challenger.test.target, compared.by_champion, challenger.predicted, title)
         tracking.log_folder(run, folder)
 
 
-def _conclude(run: tracking.Run, result: Result, traced: Lineage, standing: card.Standing) -> None:
-    """Write what says how it ended: metric.json, the model card, and the descriptions."""
+def _conclude(
+    run: tracking.Run,
+    result: Result,
+    traced: Lineage,
+    standing: card.Standing,
+    compared: comparison.Comparison | None = None,
+) -> None:
+    """Write what says how it ended: metric.json, the model card, the report, and the descriptions."""
     settings, table, outcome = result.settings, result.table, result.outcome
+    curve = result.curves.get(report.BY_ROUND, ())
     with _scratch() as folder:
-        report.conclude(folder, settings, table, outcome, traced, result.remarks, standing)
+        report.conclude(
+            folder, settings, table, outcome, traced, result.remarks, standing, curve, compared, result.board
+        )
         tracking.log_folder(run, folder)
     text = card.run_description(settings, table, outcome.metrics, result.remarks, standing)
     tracking.describe(run, text)

@@ -73,6 +73,10 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
             f"{data} has no feature: its columns are {listed(names)}",
             "add at least one column besides the target and the keys",
         )
+    if not_features := [name for name in settings.show or () if name not in features]:
+        raise UserError(
+            f"show names {not_features[0]!r}, which is no feature", f"give show={pasted(features[:1])}, say"
+        )
     extra = None if time is None or time in features else time
     kinds = {name: columns.meaning(schema[name]) for name in [*features, target, *([extra] if extra else [])]}
     bad = [name for name in kinds if kinds[name] is None and name != target]
@@ -98,7 +102,8 @@ def _check_names(names: Sequence[str], settings: "Settings", time: str | None, d
         *(("key", name) for name in key),
         *(("columns", name) for name in settings.columns or ()),
     ]
-    wanted += [("drop", name) for name in settings.drop] + ([("time", time)] if time else [])
+    wanted += [(role, name) for role in ("drop", "show") for name in getattr(settings, role) or ()]
+    wanted += [("time", time)] if time else []
     present = set(names)
     absent = [(role, name) for role, name in wanted if name not in present]
     if absent:

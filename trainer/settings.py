@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import estimators
-from trainer.errors import UserError
+from trainer.errors import UserError, nearest
 from trainer.readers import AUTO, NONE, Reader, choice, integer, names, number, text
 from trainer.secrets import without_secrets
 
@@ -25,6 +25,7 @@ PROMOTIONS = ("earned", "never")
 SEPARATORS = {AUTO: AUTO, "comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 DECIMALS = {AUTO: AUTO, "point": ".", "comma": ","}
 BOUNDED = {"rmse": "<", "mae": "<", "r2": ">"}
+ALL = "all"
 CV_FOLDS, CV_ROWS = 5, 100_000
 
 # What both MLflow and Azure Machine Learning take for the name of a registered model.
@@ -110,6 +111,10 @@ def _none_or_text(name: str, given: str) -> str | None:
     return None if given.casefold() == NONE else text(name, given)
 
 
+def _shown(name: str, given: str) -> tuple[str, ...] | None:
+    return None if given.casefold() == ALL else _none_or_names(name, given)
+
+
 def _folds(name: str, given: str) -> int | None:
     if given == AUTO:
         return None
@@ -134,6 +139,21 @@ def _bounds(name: str, given: str) -> tuple[Bound, ...]:
 
 def _estimator(name: str, given: str) -> str:
     return choice(name, given, tuple(estimators.ESTIMATORS))
+
+
+def _estimators(name: str, given: str) -> tuple[str, ...]:
+    if given.casefold() == ALL:
+        return tuple(estimators.ESTIMATORS)
+    found = [one.strip() for one in text(name, given).split(",")]
+    for one in found:
+        if one not in estimators.ESTIMATORS:
+            raise UserError(
+                f"{name} names {one!r}, which is no estimator{nearest(one, estimators.ESTIMATORS)}",
+                f"give {name}={ALL}, or some of {','.join(estimators.ESTIMATORS)}",
+            )
+        if found.count(one) > 1:
+            raise UserError(f"{name} names {one} twice", f"give {name}={','.join(dict.fromkeys(found))}")
+    return tuple(found)
 
 
 def _one_of(known: tuple[str, ...]) -> Reader:
@@ -214,6 +234,10 @@ _WHERE = (
         "promote", "earned", "earned: the version becomes champion if it is better; never: only say so",
         _one_of(PROMOTIONS),
     ),
+    Parameter(
+        "show", NONE, "columns, separated by commas, whose values report.html shows of the test rows with the largest "
+        "errors; all; none: their keys alone", _shown,
+    ),
 )  # fmt: skip
 
 MAIN = (*_TABLE, _ESTIMATOR, *_HYPERPARAMETERS, _SCALING, *_MEASURE, *_WHERE)
@@ -223,6 +247,13 @@ SWEEP = (
         "the trials",
     ),
     *_TABLE, _ESTIMATOR, _SCALING, *_MEASURE, *_WHERE,
+)  # fmt: skip
+COMPARE = (
+    Parameter(
+        "estimators", ALL, f"those to compare, separated by commas; {ALL}: {', '.join(estimators.ESTIMATORS)}",
+        _estimators, "what is compared",
+    ),
+    *_TABLE, _SCALING, *_MEASURE, *_WHERE,
 )  # fmt: skip
 _WHICH = Parameter(
     "model", f"models:/{_MODEL.default}@champion",
@@ -263,6 +294,7 @@ CHAMPION = (
 ENTRY_POINTS: dict[str, tuple[Parameter, ...]] = {
     "main": MAIN,
     "sweep": SWEEP,
+    "compare": COMPARE,
     "predict": PREDICT,
     "verify": VERIFY,
     "champion": CHAMPION,
@@ -275,7 +307,7 @@ class Settings:
     """The parameters of a training run, read and checked; `given` holds them as they were spelled, without secrets.
 
     `hyperparameters` are by the names of the estimator's library; what is left out keeps that library's default.
-    `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``.
+    `columns` and `cv` are None for ``auto``, `model_name` and `time` for ``none``, `show` for ``all``.
     """
 
     data: str
@@ -296,6 +328,7 @@ class Settings:
     must: tuple[Bound, ...]
     model_name: str | None
     promote: str
+    show: tuple[str, ...] | None
     given: dict[str, str]
 
 

@@ -1,6 +1,6 @@
 """Several settings on the same folds: one child run each, and the best of them by cross-validation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -47,16 +47,23 @@ def check(trials: Sequence[Trial]) -> None:
         raise _no_folds("cv=0")
 
 
-def score(run: tracking.Run, trial: Trial, table: Table, source: str) -> Score:
-    """Cross-validate the model of a trial, and log it as a child run."""
+def score(
+    run: tracking.Run,
+    trial: Trial,
+    table: Table,
+    source: str,
+    more: Callable[["Score"], Mapping[str, float]] = lambda _: {},
+) -> Score:
+    """Cross-validate the model of a trial, and log it as a child run, with `more` metrics."""
     with tracking.child_run(run, trial.name, trial.params, source) as child:
         started = process_time()
         folds = training.cross_validate(trial.settings, table)
         seconds = process_time() - started
         if not folds.metrics:
             raise _no_folds(f"cv=auto makes none of {len(table.training.target)} rows")
-        tracking.log(child, metrics=folds.metrics)
-    return Score(trial, folds, seconds)
+        found = Score(trial, folds, seconds)
+        tracking.log(child, metrics={**folds.metrics, **more(found)})
+    return found
 
 
 def best(scores: Sequence[Score], where: str) -> Score:
@@ -68,17 +75,17 @@ def best(scores: Sequence[Score], where: str) -> Score:
 
 
 def log_picture(run: tracking.Run, scores: Sequence[Score], title: str) -> None:
-    """Log figures/search.png: what cross-validation says of each trial against each hyperparameter."""
+    """Log figures/search.svg: what cross-validation says of each trial against each hyperparameter."""
     drawn = [(s.trial.params, s.folds.metrics["cv_rmse_mean"], s.folds.metrics["cv_rmse_std"]) for s in scores]
     with (
         disk_errors("write a figure to the temporary folder", "free some space there, or set TMPDIR to another disk"),
         TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
     ):
-        picture = Path(scratch) / figures.FOLDER / "search.png"
+        picture = Path(scratch) / figures.FOLDER / "search.svg"
         picture.parent.mkdir()
         figures.draw_search(picture, drawn, title)
         tracking.log_folder(run, Path(scratch))
 
 
 def _no_folds(why: str) -> UserError:
-    return UserError(f"trials are compared by cross-validation, and {why}", f"give cv={CV_FOLDS}, say")
+    return UserError(f"models are compared by cross-validation, and {why}", f"give cv={CV_FOLDS}, say")
