@@ -1,8 +1,8 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test lint check format sync lock bench
+.PHONY: help train sweep ui verify champion predict rehearse rehearse-deploy test mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
-COGGED = MLproject submit/job.yml submit/sweep.yml README.md tests/standin/README.md
+COGGED = MLproject submit/job.yml submit/sweep.yml README.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md tests/standin/README.md
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ rehearse-deploy: ## the model served as Azure Machine Learning serves it, on thi
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)
 
+mutate: ## change the code's meaning in many small ways, and see that tests notice: make mutate ARGS="submit/"
+	uv run python -m tools.mutate $(ARGS)
+
 lint: ## format, style, types, imports, dependencies, and whether what is written from the settings is fresh
 	uv run ruff format --check .
 	uv run ruff check .
@@ -47,7 +50,7 @@ check: lint test ## all that .ci/run checks
 format: ## format, and fix what can be fixed
 	uv run ruff format . && uv run ruff check --fix .
 
-sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and README
+sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and docs
 	uv run cog -I . -r $(COGGED)
 
 lock: ## after a change of pyproject.toml: uv.lock, and conda.yml from it

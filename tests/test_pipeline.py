@@ -219,6 +219,21 @@ def test_xgboost_on_numbers_is_xgboost() -> None:
     assert (model.predict(frame) == bare.predict(frame)).all()
 
 
+@pytest.mark.parametrize("name", ["ridge", "elasticnet", "random_forest"])
+def test_a_gap_is_told_apart_where_enough_rows_have_one_and_enough_have_none(name: str) -> None:
+    rows = 2 * pipeline.FEWEST_GAPS + 20
+    values = np.random.default_rng(0).normal(size=(rows, 4))
+    for place, missing in enumerate((0, 19, 20, rows - 19)):
+        values[:missing, place] = np.nan
+    frame = pd.DataFrame(values, columns=["none", "few", "enough", "nearly all"])
+    target = np.where(np.arange(rows) < 20, 100.0, 0.0)
+    columns = [Column(column, "number", int(frame[column].isna().sum())) for column in frame]
+    model = fitted(name, columns, frame, target)
+    _, parts, _ = pipeline.prepared(model, frame)
+    assert [len(own) for own in parts] == [1, 1, 2, 1]
+    assert np.isfinite(model.predict(frame.assign(none=np.nan))).all()
+
+
 def countries(count: int, rows_each: int) -> tuple[pd.DataFrame, Any]:
     """A table whose target depends on a country and a year, most of all on the country."""
     rng = np.random.default_rng(0)

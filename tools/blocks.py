@@ -1,5 +1,6 @@
-"""The blocks that cog writes into MLproject, submit/*.yml and the README, from trainer/settings.py: `make sync`."""
+"""The blocks that cog writes into MLproject, submit/*.yml and the docs, from trainer/settings.py: `make sync`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,8 @@ SCRIPTS = {name: "train" if name == "main" else name for name in ENTRY_POINTS}
 FILES = ("data", "search")
 # A trial registers nothing, and what it is not told keeps its default.
 NOT_IN_TRIALS = (*HYPERPARAMETERS, "model_name", "promote", "must")
-SWEEP_YML = Path(__file__).resolve().parent.parent / "submit" / "sweep.yml"
+ROOT = Path(__file__).resolve().parent.parent
+SWEEP_YML, MAKEFILE = ROOT / "submit" / "sweep.yml", ROOT / "Makefile"
 
 
 def mlproject(entry_point: str) -> str:
@@ -62,7 +64,7 @@ def job_inputs(left_out: Sequence[str] = ()) -> str:
 
 
 def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
-    """Return the README's table of parameters of entry points."""
+    """Return the table of parameters of entry points."""
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for entry_point in entry_points:
         for one in ENTRY_POINTS[entry_point]:
@@ -73,11 +75,26 @@ def table(*entry_points: str, left_out: Sequence[str] = ()) -> str:
 
 
 def remarks() -> str:
-    """Return the README's table of what is remarked on."""
+    """Return the table of what is remarked on."""
     from trainer.checks import CHECKS
 
     lines = ["| code | when | why it matters | what to do |", "|---|---|---|---|"]
     lines += (f"| `{one.code}` | {one.detected} | {one.why} | {one.remedy} |" for one in CHECKS)
+    return "\n".join(lines)
+
+
+def verbs() -> str:
+    """Return the table of what each verb of the Makefile runs."""
+    makefile = MAKEFILE.read_text(encoding="utf-8")
+    lists = dict(re.findall(r"^([A-Z]+) = (.+)$", makefile, re.MULTILINE)) | {"ARGS": ""}
+    lines = ["| verb | without make |", "|---|---|"]
+    for name, after, recipe in re.findall(r"^([a-z-]+):([^#\n]*)## .*\n((?:\t.*\n)*)", makefile, re.MULTILINE):
+        if name == "help":
+            continue
+        commands = [part.strip() for line in recipe.splitlines() for part in line.split("&&")]
+        plain = [re.sub(r"\$\((\w+)\)", lambda found: lists[found[1]], command).strip() for command in commands]
+        ran = ", ".join(f"`{command}`" for command in plain) or ", ".join(f"`make {verb}`" for verb in after.split())
+        lines.append(f"| `make {name}` | {ran} |")
     return "\n".join(lines)
 
 

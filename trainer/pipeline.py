@@ -28,6 +28,9 @@ LARGE_VALUES = 4_000_000
 # Folds in which the mean targets of categories are computed for the rows of the other folds.
 CROSS_FITTING = 5
 MISSING = "nan"
+# Training rows in which a number is missing, and in which it is there, that an indicator of it takes: with fewer, it is
+# fitted to whatever else is special about those rows (on published tables: rmse up to 1.4 times that without it).
+FEWEST_GAPS = 20
 # Rows that show whether a column may be empty.
 SEEMING_ROWS = 100
 
@@ -63,11 +66,11 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
 
     Notes
     -----
-    Missing numbers become the median, with an indicator where training has them, unless the estimator has a way of its
-    own; numbers are standardised with ``scaling='standard'``. Text is one-hot encoded, or left to the estimator as
-    categories; where it has too many values for that, as the entry says, each value stands for its mean target. A
-    date becomes its parts and its place in the year, week and day. What training has not seen, and a missing text,
-    count as a value of its own.
+    Missing numbers become the median, with an indicator where training has enough of them, unless the estimator has a
+    way of its own; numbers are standardised with ``scaling='standard'``. Text is one-hot encoded, or left to the
+    estimator as categories; where it has too many values for that, as the entry says, each value stands for its mean
+    target. A date becomes its parts and its place in the year, week and day. What training has not seen, and a missing
+    text, count as a value of its own.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
@@ -86,8 +89,12 @@ def make(settings: Settings, estimator: Estimator, columns: "Sequence[Column]", 
     if many:
         transformers.append(("means", _means(), [place for place in texts if place in many]))
     transformers += [(f"date{number}", _date(estimator), place) for number, place in enumerate(dates)]
-    if numbers:
-        transformers.append(("numbers", _numbers(estimator, settings.scaling == "standard"), numbers))
+    standard = settings.scaling == "standard"
+    missing = {places[column.name] for column in columns if column.missing and not estimator.takes_missing}
+    gapped = [place for place in numbers if place in missing and _has_gaps(features.iloc[:, place])]
+    whole = [place for place in numbers if place not in set(gapped)]
+    transformers += [("numbers", _numbers(estimator, standard), whole)] if whole else []
+    transformers += [("gapped", _numbers(estimator, standard, indicator=True), gapped)] if gapped else []
     built = estimator.build(**settings.hyperparameters, random_state=settings.seed)
     threshold = 0.3 if estimator.categorical is None else 0.0
     return Pipeline([("columns", ColumnTransformer(transformers, sparse_threshold=threshold)), ("estimator", built)])
@@ -189,7 +196,7 @@ def _made(step: Any, places: list[int]) -> Iterator[tuple[int, int]]:
     one_hot = hasattr(encoder, "drop_idx_")
     for number, place in enumerate(places):
         yield place, len(encoder.categories_[number]) if one_hot else 1
-    if imputer is not None:
+    if imputer is not None and imputer.indicator_ is not None:
         for number in imputer.indicator_.features_:
             yield places[number], 1
 
@@ -222,7 +229,12 @@ def _without_empty_columns(features: pd.DataFrame) -> pd.DataFrame:
     return features.assign(**{str(name): values for name, values in constant.items()}) if empty else features
 
 
-def _numbers(estimator: Estimator, standard: bool) -> Any:
+def _has_gaps(values: "pd.Series[Any]") -> bool:
+    missing = int(values.isna().sum())
+    return min(missing, len(values) - missing) >= FEWEST_GAPS
+
+
+def _numbers(estimator: Estimator, standard: bool, indicator: bool = False) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
@@ -233,7 +245,8 @@ def _numbers(estimator: Estimator, standard: bool) -> Any:
     steps: list[tuple[str, Any]] = [("gaps", gaps)]
     if not estimator.takes_missing:
         # a column may be empty in the training part of a fold
-        steps.append(("imputer", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)))
+        imputer = SimpleImputer(strategy="median", add_indicator=indicator, keep_empty_features=True)
+        steps.append(("imputer", imputer))
     if scaled or estimator.takes_missing:
         # without scaling: only turned into float64, whatever they came as
         steps.append(("scaler", StandardScaler(with_mean=scaled, with_std=scaled)))

@@ -18,7 +18,7 @@ from tests.standin.workspace import StandIn
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    kinds = "\n".join(f"  {kind:20}{text}" for kind, text in faults.KINDS.items())
+    kinds = "\n".join(f"  {kind:22} {text}" for kind, text in faults.KINDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.standin",
         description="An Azure Machine Learning workspace on this machine.",
