@@ -56,7 +56,9 @@ def sent(
     )
     (tmp_path / "code").mkdir()
     workspace = fake_workspace(client, by_identity=by_identity)
-    order = Sent(workspace, replace(ASKED, **changed), tmp_path / "code", tempfile.TemporaryDirectory(dir=tmp_path), None)
+    order = Sent(
+        workspace, replace(ASKED, **changed), tmp_path / "code", tempfile.TemporaryDirectory(dir=tmp_path), None
+    )
     with order.scratch:
         submission._send(order, {})
         ending = None if order.submission.detach else submission._follow_until_done(order)
