@@ -16,7 +16,7 @@ from typing import Any
 import click
 import mlflow
 from mlflow.entities import RunStatus
-from mlflow.exceptions import ExecutionException
+from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.projects.utils import PROJECT_SYNCHRONOUS
@@ -219,7 +219,12 @@ def _send(
 
 def _experiment(experiment_id: str) -> str | None:
     """Return the name of the experiment that `mlflow run` was given; None where that is only the default."""
-    name = mlflow.MlflowClient().get_experiment(experiment_id).name
+    if experiment_id == "0":  # of a local store, which mlflow-skinny alone cannot open
+        return None
+    try:
+        name = mlflow.MlflowClient().get_experiment(experiment_id).name
+    except MlflowException:  # of another store than this one
+        return None
     return None if name == "Default" else slug(name) or None
 
 

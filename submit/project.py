@@ -115,9 +115,7 @@ class Project:
         parameters = _parameters(point, changed)
         rules.check_parameters(parameters)
         files = {
-            name: self._file(name, parameters[name], name not in changed)
-            for name, one in point.parameters.items()
-            if one.type == "path"
+            name: self._file(name, parameters[name]) for name, one in point.parameters.items() if one.type == "path"
         }
         names = _input_names(parameters)
         command = _command(point, parameters, files, names)
@@ -150,10 +148,10 @@ class Project:
             found.command = f"bash {name!r}"  # MLflow takes this machine's shell
         return found  # type: ignore[no-any-return]
 
-    def _file(self, name: str, given: str, is_default: bool) -> JobInput:
-        """Return a parameter of type path as an input; a default lies in the project."""
+    def _file(self, name: str, given: str) -> JobInput:
+        """Return a parameter of type path as an input: what lies here, or in the project."""
         path = Path(urlsplit(given).path if given.startswith("file://") else given).expanduser()
-        if not path.exists() and not path.is_absolute() and (is_default or (self.root / path).exists()):
+        if not path.exists() and not path.is_absolute():
             path = self.root / path
         try:
             return inputs.find(given.removeprefix("file://"), path)
