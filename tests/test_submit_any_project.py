@@ -159,7 +159,7 @@ def test_a_version_of_a_repository_is_cloned_and_the_folder_left_alone(tmp_path:
         assert found.git().commit == git("rev-parse", "v1")
     assert not fetched.exists()
     assert git("rev-parse", "--abbrev-ref", "HEAD") == "trunk"
-    with pytest.raises(UserError, match="cannot fetch the project .* at v2"), opened(f"{folder}#part", "v2"):
+    with pytest.raises(UserError, match=r"cannot fetch the project .* at v2"), opened(f"{folder}#part", "v2"):
         pass
 
 
