@@ -37,12 +37,17 @@ with mlflow.start_run() as run:
     parent = mlflow.MlflowClient().get_run(done.run_id).data.tags["mlflow.parentRunId"]
     print("nested in", parent)
 """
+STEP = """
+import sys, mlflow
+with mlflow.start_run():
+    mlflow.log_metric("x", float(sys.argv[1]))
+"""
 MLPROJECT = """
 name: nested
 python_env: python_env.yaml
 entry_points:
   main: {parameters: {table: path}, command: "python main.py {table}"}
-  step: {parameters: {x: float}, command: "python -c 'import mlflow; mlflow.start_run(); mlflow.log_metric(\\"x\\", {x})'"}
+  step: {parameters: {x: float}, command: "python step.py {x}"}
 """
 
 
@@ -145,7 +150,7 @@ def test_the_entry_point_names_the_backend() -> None:
 def test_mlflow_run_sends_follows_and_fetches(standin: StandIn, tmp_path: Path) -> None:
     folder = tmp_path / "nested"
     folder.mkdir()
-    for name, text in {"MLproject": MLPROJECT, "main.py": SCRIPT, "t.csv": "a\n1\n2\n",
+    for name, text in {"MLproject": MLPROJECT, "main.py": SCRIPT, "step.py": STEP, "t.csv": "a\n1\n2\n",
                        "python_env.yaml": "dependencies: [mlflow]\n"}.items():  # fmt: skip
         (folder / name).write_text(text)
     (tmp_path / "run.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{RUN}")
