@@ -142,7 +142,7 @@ def test_every_package_has_a_wheel_for_each_platform() -> None:
         groups += package.get("optional-dependencies", {}).values()
         for one in chain.from_iterable(groups):
             asked.setdefault(one["name"], []).append(one)
-    locked = [package for package in packages if "virtual" not in package["source"]]
+    locked = [package for package in packages if not package["source"].keys() & {"virtual", "editable"}]
     for package in locked:
         name, version = package["name"], package["version"]
         markers = [one.get("marker", "") for one in asked[name] if one.get("version", version) == version]
