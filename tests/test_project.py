@@ -128,7 +128,7 @@ def needed_on(marker: str, system: str) -> bool:
 
     What only the service's own server asks for is not: that runs on the service's Linux machines.
     """
-    if re.fullmatch(r"extra == 'group-[\w-]+-serve'", marker):
+    if re.fullmatch(r"extra == 'group-[\w-]+-serve'|python_version < '0'", marker):  # the second: nowhere
         return False
     wanted = re.search(r"(?:sys_platform|platform_system) ([!=]=) '(\w+)'", marker)
     return wanted is None or (wanted[2].lower().replace("windows", "win32") == system) == (wanted[1] == "==")
