@@ -48,17 +48,17 @@ mutate: ## change the code's meaning in many small ways, and see that tests noti
 	uv run python -m tools.mutate $(ARGS)
 
 lint: ## format, style, types, imports, dependencies, and whether what is written from the settings is fresh
-	uv run ruff format --check .
-	uv run ruff check .
-	uv run mypy
-	uv run lint-imports
-	uv run deptry .
-	uv run cog -I . --check $(COGGED)
+	uv run --group lint ruff format --check .
+	uv run --group lint ruff check .
+	uv run --group lint mypy
+	uv run --group lint lint-imports
+	uv run --group lint deptry .
+	uv run --group lint cog -I . --check $(COGGED)
 
 check: lint test ## all that .ci/run checks
 
 format: ## format, and fix what can be fixed
-	uv run ruff format . && uv run ruff check --fix .
+	uv run --group lint ruff format . && uv run --group lint ruff check --fix .
 
 sync: ## after a change of trainer/settings.py: write its parameters into MLproject, job.yml, sweep.yml and docs
 	uv run cog -I . -r $(COGGED)

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from submit import endpoints
-from submit.outputs import TOLERANCE
-from submit.workspace import Workspace
-from trainer.errors import VerificationError
+from . import endpoints
+from .errors import VerificationError
+from .outputs import TOLERANCE
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from trainer.model_folder import Recorded

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from submit import service
-from submit.console import command
-from submit.rules import check_cluster_name
-from submit.sizes import UNKNOWN, Quota, Size, Tier, Usage, quota, sizes
-from submit.workspace import Workspace
-from trainer.errors import UserError, nearest
+from . import service
+from .console import command
+from .errors import UserError, nearest
+from .rules import check_cluster_name
+from .sizes import UNKNOWN, Quota, Size, Tier, Usage, quota, sizes
+from .workspace import Workspace
 
 COMPUTE_YML = Path(__file__).resolve().parent / "compute.yml"
 # A cluster that somebody is creating at this moment; a new one takes 30 s and more.

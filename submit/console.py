@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from trainer.secrets import redact
+from .secrets import redact
 
 if TYPE_CHECKING:
     import rich.console
@@ -20,8 +20,12 @@ HEARTBEAT_SECONDS = 60.0
 
 
 def command(*words: str) -> str:
-    """Return a command of submit/remote.py as it runs in the shell that started this one (`uv run` sets UV)."""
-    return " ".join((*(("uv", "run") if os.environ.get("UV") else ()), "python", "submit/remote.py", *words))
+    """Return a command as it runs in the shell that started this one: `uv run` sets UV.
+
+    That is submit/remote.py in this folder, and `mlflow-aml` for who has installed it or comes from `mlflow run`.
+    """
+    script = ("python", "submit/remote.py") if __package__ == "submit" else ("mlflow-aml",)
+    return " ".join((*(("uv", "run") if os.environ.get("UV") else ()), *script, *words))
 
 
 def clock(seconds: float) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from submit.console import size
-from submit.workspace import Workspace
-from trainer.errors import UserError, nearest
-from trainer.secrets import holds_secret, without_secrets
+from .console import size
+from .errors import UserError, nearest
+from .secrets import holds_secret, without_secrets
+from .workspace import Workspace
 
 FORMS = "a local path, azureml:NAME:VERSION, azureml:NAME@latest, job:NAME/PATH, or an address"
 
@@ -176,7 +176,7 @@ def _asset(workspace: Workspace, name: str, version: str | None, label: str | No
 
 
 def _output(workspace: Workspace, job: str, path: str) -> JobInput:
-    from submit.outputs import artifacts
+    from .outputs import artifacts
 
     with artifacts(workspace, job) as stored:
         names = [name for name, _ in stored.listing(path)]

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from submit import answers, endpoints, sizes
-from submit.console import can_ask, command, dollars
-from submit.endpoints import Deployment
-from submit.rules import check_endpoint_name
-from submit.submission import DONE, FAILED, open_workspace
-from submit.workspace import Workspace
-from trainer import signals
-from trainer.errors import UserError, nearest
+from . import answers, endpoints, signals, sizes
+from .console import can_ask, command, dollars
+from .endpoints import Deployment
+from .errors import UserError, nearest
+from .rules import check_endpoint_name
+from .submission import DONE, FAILED, open_workspace
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from trainer.model_folder import Recorded
@@ -46,6 +45,8 @@ class Asked:
         None for a name made of the model's and the workspace's.
     ask : bool
         Whether somebody is to agree before anything is made.
+    workspace : str or None
+        As `open_workspace` takes it.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Asked:
     instance_type: str | None = None
     instances: int | None = None
     ask: bool = True
+    workspace: str | None = None
 
     def __post_init__(self) -> None:
         if not _URI.fullmatch(self.model):
@@ -103,7 +105,7 @@ def deploy(asked: Asked) -> int:
     import click
     import skops.io  # noqa: F401  # first, for it searches every module that is loaded by then
 
-    workspace = open_workspace()
+    workspace = open_workspace(asked.workspace)
     screen = workspace.screen
     with screen.status("looking at the model"):
         name, version = find_version(workspace, asked.model)

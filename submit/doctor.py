@@ -4,14 +4,15 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from submit import compute, outputs, sizes
-from submit.console import Screen, can_ask, dollars
-from submit.project import Project, has_environment, read_environment
-from submit.workspace import Workspace, connect, find_address
-from trainer.errors import UserError
+from . import compute, outputs, sizes
+from .console import Screen, can_ask, dollars
+from .environment import has_environment
+from .errors import UserError
+from .own import Trainer, is_here
+from .workspace import Workspace, connect, find_address
 
 ROOT = Path(__file__).resolve().parent.parent
 # What both sides of a submission depend on; together with the versions that pyproject.toml gives them.
@@ -23,7 +24,7 @@ PACKAGES = (
 FITTING = 5
 
 
-def examine(screen: Screen, asked: compute.Asked) -> bool:
+def examine(screen: Screen, asked: compute.Asked, named: str | None = None) -> bool:
     """Check what a submission needs, one line each, with a remedy, and return whether all is well."""
     well = True
 
@@ -41,7 +42,7 @@ def examine(screen: Screen, asked: compute.Asked) -> bool:
     check("python", _python)
     check("packages", _packages)
     try:
-        address = find_address(Path.cwd())
+        address = find_address(Path.cwd(), named)
         screen.say(
             f"ok    {'config':<12} {address.workspace_name} in {address.resource_group}, named by {address.source}"
         )
@@ -59,7 +60,8 @@ def examine(screen: Screen, asked: compute.Asked) -> bool:
     )
     if known and limits:
         _list_fitting(screen, sizes.fitting(known, limits, asked.tier, asked.nodes), asked.tier)
-    check("environment", lambda: _environment(workspace))
+    if is_here():
+        check("environment", lambda: _environment(workspace))
     return well
 
 
@@ -91,12 +93,14 @@ def _list_fitting(screen: Screen, fits: list[tuple[sizes.Size, float | None]], t
 
 
 def _environment(workspace: Workspace) -> str:
-    wanted = read_environment(Project())
+    wanted = Trainer().environment()
     known = has_environment(workspace, wanted)
     return f"{wanted.name}:{wanted.version}{'' if known else ', to be created by the first submission'}"
 
 
 def _python() -> str:
+    if not is_here():
+        return sys.version.split()[0]
     wanted = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
     actual = ".".join(map(str, sys.version_info[:2]))
     if actual != wanted:
@@ -104,12 +108,20 @@ def _python() -> str:
     return sys.version.split()[0]
 
 
+def _declared() -> list[str]:
+    """Return both sides of a submission from pyproject.toml, each package once."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {}
+    for line in (*document["project"]["dependencies"], *document["dependency-groups"]["train"]):
+        found[re.split(r"[^\w.-]", line)[0]] = line  # the training side pins what both take
+    return list(found.values())
+
+
 def _packages() -> str:
-    """Hold what is installed against pyproject.toml: these versions were found to work together."""
+    """Hold what is installed against what is declared: these versions were found to work together."""
     from packaging.requirements import Requirement
 
-    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    lines = [*document["project"]["dependencies"], *document["dependency-groups"]["submit"]]
+    lines = requires("mlflow-aml") or [] if not is_here() else _declared()
     wrong, shown = [], []
     for requirement in map(Requirement, lines):
         if requirement.name not in PACKAGES:
@@ -123,5 +135,5 @@ def _packages() -> str:
         if not requirement.specifier.contains(actual, prereleases=True):
             wrong.append(f"{requirement.name} is {actual}, not {requirement.specifier}")
     if wrong:
-        raise UserError("; ".join(wrong), "uv sync")
+        raise UserError("; ".join(wrong), "uv sync" if is_here() else "pip install --upgrade mlflow-aml")
     return ", ".join(shown)

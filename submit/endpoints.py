@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from submit import follow, service, sizes
-from submit.console import can_ask, command, dollars
-from submit.workspace import Workspace
-from trainer.errors import UserError, VerificationError
+from . import follow, service, sizes
+from .console import can_ask, command, dollars
+from .errors import UserError, VerificationError
+from .workspace import Workspace
 
 BUSY = ("Creating", "Updating", "Deleting", "Scaling")
 # A new container takes a quarter of an hour, most of it for the image; the service itself gives up sooner than this.

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from submit import service
-from submit.console import Screen, can_ask, clock, command, prompt
-from submit.log import Log, Shown, end_of
-from submit.outputs import no_such_job
-from submit.rules import check_job_name
-from submit.workspace import Workspace
-from trainer.errors import Interrupted, UnreachableError
+from . import service
+from .console import Screen, can_ask, clock, command, prompt
+from .errors import Interrupted, UnreachableError
+from .log import Log, Shown, end_of
+from .outputs import no_such_job
+from .rules import check_job_name
+from .workspace import Workspace
 
 # Nothing else is the end: from NotResponding a job goes on, and Paused is paused by somebody.
 ENDED = ("Completed", "Failed", "Canceled")

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from submit.compute import Prices
-from submit.console import dollars
-from submit.workspace import Workspace
+from .compute import Prices
+from .console import dollars
+from .workspace import Workspace
 
 # How many more than were asked for are looked at, where some cannot be read.
 _MOST = 1_000

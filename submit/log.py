@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from submit import service
-from submit.workspace import Workspace
-from trainer.errors import UnreachableError, UserError
+from . import service
+from .errors import UnreachableError, UserError
+from .workspace import Workspace
 
 TAIL_LINES = 20
 # What is read of a log at a time, and at most between two looks at the job; a line that goes on beyond it is cut.

@@ -10,16 +10,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from submit.console import command, size
-from submit.rules import check_job_name
-from submit.workspace import Workspace
-from trainer.errors import UserError, VerificationError
-from trainer.readers import NONE
+from . import own
+from .console import command, size
+from .errors import UserError, VerificationError
+from .rules import check_job_name
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -62,11 +62,11 @@ class Artifacts:
 
 
 @contextmanager
-def artifacts(workspace: Workspace, name: str) -> Iterator[Artifacts]:
-    """Open the place where a job stores its artifacts."""
+def artifacts(workspace: Workspace, name: str, job: Any = None) -> Iterator[Artifacts]:
+    """Open the place where a job stores its artifacts; `job` is what `look` has returned, if it was asked."""
     from azure.storage.blob import ContainerClient, LinearRetry
 
-    store, prefix = _place(workspace, name)
+    store, prefix = _place(name, job or look(workspace, name))
     with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
         yield Artifacts(workspace, store, prefix, container)
 
@@ -85,14 +85,18 @@ def open_store(workspace: Workspace, store: str, client: Any, **options: Any) ->
     )
 
 
-def _place(workspace: Workspace, name: str) -> tuple[str, str]:
+def look(workspace: Workspace, name: str) -> Any:
+    """Return a job as the client has it."""
     from azure.core.exceptions import ResourceNotFoundError
 
     check_job_name(name)
     try:
-        job: Any = workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
+        return workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
     except ResourceNotFoundError as error:
         raise no_such_job(workspace, name) from error
+
+
+def _place(name: str, job: Any) -> tuple[str, str]:
     default = (job.outputs or {}).get("default")
     found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
     return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
@@ -127,8 +131,18 @@ class Verified:
     agreement: "Agreement"
 
 
-def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified:
-    """Download all that a job has stored into ``output_dir/name``, complete and verified or not at all.
+@dataclass(frozen=True)
+class Fetched:
+    """What was downloaded, and why nothing of it was scored again."""
+
+    folder: Path
+    files: int
+    bytes: int
+    why: str
+
+
+def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified | Fetched:
+    """Download all that a job has stored into ``output_dir/name``, complete or not at all; of this project, verified.
 
     Raises
     ------
@@ -136,15 +150,34 @@ def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified:
         A file is missing or cut short, the run is another's, or the model does not predict what it predicted.
     """
     final = output_dir / name
+    job = look(workspace, name)
+    why = unverified(job)
     if final.exists():
-        return verify(final, name)
+        return verify(final, name) if why is None else _counted(final, why)
     with _beside(final) as partial, workspace.screen.status("downloading"):
-        with artifacts(workspace, name) as stored:
+        with artifacts(workspace, name, job) as stored:
             download(stored, name, partial)
-        workspace.screen.update("verifying")
-        found = verify(partial, name)
+        if why is None:
+            workspace.screen.update("verifying")
+        found = verify(partial, name) if why is None else _counted(partial, why)
         partial.rename(final)
-    return Verified(final, found.files, found.bytes, found.metric, found.agreement)
+    return replace(found, folder=final)
+
+
+def unverified(job: Any) -> str | None:
+    """Say why what a job has stored cannot be verified; None where it can."""
+    if (job.tags or {}).get("project") != own.project_tag():
+        return "its project records nothing to score again"
+    return None if own.is_here() else "its model is scored again in the trainer's own folder and environment"
+
+
+def _counted(folder: Path, why: str) -> Fetched:
+    return Fetched(folder, *_count(folder), why)
+
+
+def _count(folder: Path) -> tuple[int, int]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return len(files), sum(path.stat().st_size for path in files)
 
 
 @contextmanager
@@ -274,12 +307,13 @@ def verify(folder: Path, name: str) -> Verified:
             f"the downloaded model predicts otherwise than on the node, by up to {agreement.largest_absolute:g}",
             "compare the versions in metric.json with `uv pip list`; `uv sync` gives the locked ones",
         )
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return Verified(folder, len(files), sum(path.stat().st_size for path in files), metric, agreement)
+    return Verified(folder, *_count(folder), metric, agreement)
 
 
 def read_metric(path: Path, name: str, again: str) -> Metric:
     """Read ``metric.json``, which must be of the job's own run."""
+    from trainer.readers import NONE
+
     try:
         if path.stat().st_size > MAX_METRIC_BYTES:
             raise ValueError(f"it is {size(path.stat().st_size)}")

@@ -1,334 +1,297 @@
-"""From an MLproject to a job: entry point, parameters, the code that is sent, the environment it runs in.
+"""Any project with an MLproject, as MLflow itself reads it, and what a job of it is to do."""
 
-Of this project, `trainer.settings` also checks the values. Nothing else here knows which project it is.
-"""
-
-import hashlib
-import json
 import os
 import re
-import secrets
-import shlex
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import yaml
 
-from submit import rules
-from submit.console import size
-from submit.data import JobInput
-from submit.workspace import Workspace
-from trainer import settings
-from trainer.errors import UserError, nearest
-from trainer.lineage import Git, ask_git
+from . import data as inputs
+from . import project_environment, rules, sources, staging
+from .data import JobInput
+from .environment import Environment
+from .errors import UserError, first_line, nearest
+from .git import Git, ask_git
+from .job import Staged, Work
+from .own import Trainer
+from .secrets import holds_secret, without_secrets
 
-HERE = Path(__file__).resolve().parent
-# MLproject's entry points that can be sent: one run, a search, or a comparison of estimators.
-MAIN, SWEEP, COMPARE = "main", "sweep", "compare"
-# What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
-_TRAINS = ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/*.py")
-_TRIES = (*_TRAINS, "sweep.py", "compare.py")
-CODE = {MAIN: _TRAINS, SWEEP: _TRIES, COMPARE: _TRIES}
-MAX_CODE_BYTES = 5_000_000
-# The parameters that are files
-DATA, SEARCH = "data", "search"
+if TYPE_CHECKING:
+    from mlflow.projects._project_spec import EntryPoint
+    from mlflow.projects._project_spec import Project as Spec
+
+# What is not said by an MLproject.
+TIME_LIMIT = 7200
+_FILE = re.compile(r"mlproject", re.IGNORECASE)
+_TOKEN = re.compile(r"mlflow_aml_input_(\d+)_")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with an MLproject, a conda file and submit/'s YAML files."""
+    """A project that is there, and that MLflow can read."""
 
-    root: Path = HERE.parent
-
-    @property
-    def job_yml(self) -> Path:
-        """What a job of it is like, apart from what is given on the command line."""
-        return self.root / "submit" / "job.yml"
+    root: Path
+    address: str
+    spec: "Spec"
 
     @property
-    def environment_yml(self) -> Path:
-        """What its jobs run in."""
-        return self.root / "submit" / "environment.yml"
+    def recorded(self) -> bool:
+        """As `mlflow run` does: the code of a project leaves that to it."""
+        return True
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """Return an entry point of MLproject."""
-        document: dict[str, Any] = _read_yaml(self.root / "MLproject")
-        found: dict[str, Any] = document["entry_points"][name]
-        return found
+    @property
+    def name(self) -> str:
+        """Its name, for those of experiments and jobs."""
+        return rules.slug(str(self.spec.name or "")) or rules.slug(self.root.name) or "project"
 
-    def defaults(self, entry: str) -> dict[str, str]:
-        """Return the defaults of an entry point's parameters."""
-        return {name: str(spec["default"]) for name, spec in self.entry(entry)["parameters"].items()}
+    def template(self) -> dict[str, Any]:
+        """Return what is the same in all of its jobs; in the order of job.yml."""
+        return {
+            "$schema": "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json",
+            "type": "command",
+            "code": "",
+            "command": "",
+            "inputs": {},
+            "environment": "",
+            "compute": None,
+            "environment_variables": {
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+            },
+            "experiment_name": self.name[:200],
+            "display_name": "",
+            "tags": {"project": self.name[:200]},
+            "limits": {"timeout": TIME_LIMIT},
+        }
 
-    def path(self, given: str, default: str) -> Path:
-        """Return the path of a file, where a default is meant to lie in the project."""
-        path = Path(given).expanduser()
-        return self.root / given if given == default and not path.exists() else path
+    def label(self, entry: str) -> str:
+        """Return what the names of its jobs begin with."""
+        return (self.name if entry == "main" else rules.slug(Path(entry).stem) or self.name)[:60]
+
+    def title(self, work: Work) -> str:
+        """Return entry point and project."""
+        return f"{work.entry} of {self.spec.name or self.name}"
+
+    def environment(self, image: str | None = None) -> Environment:
+        """Return what its jobs run in, as its conda_env, python_env or docker_env says."""
+        return project_environment.read(self.spec, self.root, f"mlproject-{self.name[:200]}", image)
 
     def git(self) -> Git:
-        """Ask git for the state of the code; without its repository, the environment (GIT_COMMIT, GIT_DIRTY)."""
-        told = Git(os.environ.get("GIT_COMMIT", "unknown"), os.environ.get("GIT_DIRTY", "unknown"))
-        return ask_git(self.root, "MLproject") or told
+        """Ask git for the state of the code."""
+        return ask_git(self.root, next(name for name in os.listdir(self.root) if _FILE.fullmatch(name))) or Git()
 
+    def stage(self, _: str, folder: Path) -> Staged:
+        """Copy the folder without what its ignore file names, and without stores, caches and secrets."""
+        return Staged(folder, *staging.copy(self.root, folder))
 
-def _read_yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    def tags(self, entry: str) -> dict[str, str]:
+        """Return the tags that `mlflow run` gives a run."""
+        return {
+            "mlflow.project.entryPoint": entry,
+            "mlflow.source.name": without_secrets(self.address),
+            "mlflow.source.type": "PROJECT",
+        }
 
+    def read_work(self, entry: str, given: Sequence[str], data: str | None, _: int) -> Work:
+        """Check what a job is to do: entry point, parameters and their types, and the paths among them.
 
-def read_parameters(
-    project: Project, entry: str, given: Iterable[str], data: str | None = None, nodes: int = 1
-) -> dict[str, str]:
-    """Read ``-P name=value`` as `mlflow run` does, check names against MLproject and values as train.py does.
-
-    The values of a search are checked by `find_search`.
-
-    Parameters
-    ----------
-    given : iterable of str
-    data : str or None
-        ``--data``, another way to say ``-P data=``.
-    nodes : int
-        How many nodes are to train together; not every estimator can.
-
-    Returns
-    -------
-    dict
-        Every parameter of MLproject's entry point.
-    """
-    defaults = project.defaults(entry)
-    changed: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"-P {text!r} is not of the form name=value", "give -P name=value")
-        if name not in defaults:
-            whose = "MLproject" if entry == MAIN else f"MLproject's {entry}"
-            raise UserError(
-                f"{whose} has no parameter {name!r}{nearest(name, defaults)}", f"it has {', '.join(defaults)}"
-            )
-        if name in changed:
-            raise UserError(f"the parameter {name} is given twice", "give it once")
-        changed[name] = value
-    if data is not None:
-        if DATA in changed:
-            raise UserError("the data are given twice, as --data and as -P data=", "give them once")
-        changed[DATA] = data
-    for name, value in changed.items():
-        if not value or not value.isprintable() or "${{" in value:
-            raise UserError(
-                f"the value of {name} is {'empty' if not value else repr(value)}",
-                "give a word: `auto` stands for not given, `none` for no",
-            )
-    parameters = defaults | changed
-    rules.check_parameters(parameters)
-    if entry != MAIN and nodes > 1:
-        raise UserError(f"a {'search' if entry == SWEEP else 'comparison'} runs on one node", "leave --nodes out")
-    if entry == COMPARE:
-        from trainer import board  # late: it imports pandas
-
-        board.plan(settings.defaults(COMPARE) | parameters)
-    if entry == MAIN:
-        read = settings.read(settings.defaults() | parameters)
-        if nodes > 1:
-            settings.check_distributed(read, nodes)
-    return parameters
-
-
-def changes(project: Project, entry: str, parameters: Mapping[str, str]) -> str:
-    """Say in one line what differs from MLproject's defaults."""
-    defaults = project.defaults(entry)
-    changed = [
-        f"{name}={value} (not {defaults[name]})"
-        for name, value in parameters.items()
-        if name != DATA and value != defaults[name]
-    ]
-    return ", ".join(changed) or "all defaults"
-
-
-def find_search(project: Project, parameters: Mapping[str, str]) -> JobInput:
-    """Check a search and all of its trials."""
-    from trainer import search  # late: it may import scipy and scikit-learn
-
-    path = project.path(parameters[SEARCH], project.defaults(SWEEP)[SEARCH])
-    plan = search.plan({**settings.defaults(SWEEP), **parameters, SEARCH: str(path)})
-    return JobInput("uri_file", str(path.resolve()), str(plan))
-
-
-def new_name(entry: str = MAIN) -> str:
-    """Make a job's name. It is chosen here, so that a job sent again after a lost answer is the same job."""
-    return f"{'train' if entry == MAIN else entry}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a job is to do: an entry point with its parameters, and what of them are files."""
-
-    entry: str
-    parameters: Mapping[str, str]
-    data: JobInput
-    search: JobInput | None = None
-
-    @property
-    def files(self) -> dict[str, JobInput]:
-        """The inputs that are mounted, by parameter."""
-        return {DATA: self.data} | ({SEARCH: self.search} if self.search else {})
-
-    @property
-    def display_name(self) -> str:
-        """What the studio calls it: the name of the data, and nothing of their address."""
-        what = self.parameters.get("estimator") or f"comparison of {self.parameters['estimators']}"
-        return f"{'search of ' if self.search else ''}{what} on {self.data.name}"
-
-
-def document(
-    project: Project,
-    work: Work,
-    code: Path,
-    where: Mapping[str, Any],
-    name: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    experiment: str | None = None,
-    timeout: int | None = None,
-) -> dict[str, Any]:
-    """Fill in job.yml.
-
-    Parameters
-    ----------
-    code : Path
-        The folder to send.
-    where : mapping
-        The fields that say where it runs: `compute.Asked.job_fields`.
-    name : str, optional
-        Left to the service by default.
-    tags : mapping, optional
-        In addition to those of job.yml.
-    timeout : int, optional
-        Seconds.
-
-    Returns
-    -------
-    dict
-        What `load_job` and ``az ml job create -f`` take as YAML.
-    """
-    job: dict[str, Any] = _read_yaml(project.job_yml)
-    job["command"] = rendered(project.entry(work.entry)["command"], tuple(work.files))
-    # As `mlflow run` does: what the shell would take apart arrives in one piece.
-    job["inputs"] = {key: shlex.quote(value) for key, value in work.parameters.items()}
-    job["inputs"] |= {key: file.document for key, file in work.files.items()}
-    job |= {"code": str(code), "environment": read_environment(project).reference, **where}
-    job["display_name"] = work.display_name
-    job |= {"name": name} if name is not None else {}
-    job |= {"experiment_name": experiment} if experiment is not None else {}
-    job |= {"limits": {"timeout": timeout}} if timeout is not None else {}
-    job["tags"] |= tags or {}
-    git = project.git()
-    job["environment_variables"] |= {"GIT_COMMIT": git.commit, "GIT_DIRTY": git.dirty}
-    # Named here, or else the client adds git's remote address, which may hold a password.
-    job["properties"] = {"mlflow.source.git.commit": git.commit, "azureml.git.dirty": git.dirty}
-    rules.check_tags(job["tags"])
-    rules.check_experiment_name(str(job["experiment_name"]))
-    return {key: value for key, value in job.items() if value is not None}
-
-
-def time_limit(project: Project) -> int | None:
-    """Return the seconds after which the service ends a job, as job.yml says."""
-    limit = (_read_yaml(project.job_yml).get("limits") or {}).get("timeout")
-    return int(limit) if limit else None
-
-
-def rendered(command: str, files: Sequence[str]) -> str:
-    """Turn a command of MLproject into that of a job, with the paths of files in quotes."""
-
-    def place(found: re.Match[str]) -> str:
-        named = f"${{{{inputs.{found[1]}}}}}"
-        return f'"{named}"' if found[1] in files else named
-
-    return re.sub(r"\{(\w+)\}", place, command)
-
-
-def to_yaml(job: Mapping[str, Any]) -> str:
-    """Write a job as YAML, in the order of job.yml."""
-    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=120)
-
-
-@dataclass(frozen=True)
-class Staged:
-    """The folder that is sent."""
-
-    folder: Path
-    files: int
-    bytes: int
-
-
-def stage(project: Project, entry: str, folder: Path, limit: int = MAX_CODE_BYTES) -> Staged:
-    """Copy what a job needs into a fresh folder: files on the list, no links, nothing else.
-
-    Raises
-    ------
-    UserError
-        A file is missing, or together they are larger than `limit` bytes.
-    """
-    total, count = 0, 0
-    for pattern in CODE[entry]:
-        sources = sorted(path for path in project.root.glob(pattern) if path.is_file() and not path.is_symlink())
-        if not sources:
-            raise UserError(f"the project in {project.root} has no {pattern}", "work in a complete clone")
-        for source in sources:
-            target = folder / source.relative_to(project.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-            total, count = total + source.stat().st_size, count + 1
-    if total > limit:
-        raise UserError(
-            f"the code is {size(total)}; at most {size(limit)} are sent",
-            f"keep data and models out of {', '.join(CODE[entry])}; data are given with --data",
+        Parameters
+        ----------
+        given : sequence of str
+            ``name=value``.
+        data : str or None
+            ``--data``, where the entry point has a parameter of that name.
+        """
+        point = self._entry(entry)
+        changed = rules.pairs(given, data)
+        if data is not None and "data" not in point.parameters:
+            raise UserError(f"{entry} has no parameter 'data'", "give the table by its own name: -P name=value")
+        parameters = _parameters(point, changed)
+        rules.check_parameters(parameters)
+        files = {
+            name: self._file(name, parameters[name]) for name, one in point.parameters.items() if one.type == "path"
+        }
+        names = _input_names(parameters)
+        command = _command(point, parameters, files, names)
+        shown = [f"{name}={value}" for name, value in changed.items()]
+        extra = [name for name in parameters if name not in point.parameters]
+        remarks = tuple(
+            f"{entry} has no parameter {name!r}{nearest(name, point.parameters)}: passed on as --{name}, as MLflow does"
+            for name in extra
         )
-    return Staged(folder, count, total)
+        return Work(entry, parameters, files, command, ", ".join(shown) or "all defaults", names, remarks)
+
+    def _entry(self, name: str) -> "EntryPoint":
+        """Return an entry point: one of MLproject, or a script of the folder."""
+        from mlflow.exceptions import MlflowException
+
+        known = list(self.spec._entry_points or {})
+        script = self.root / name
+        try:
+            found = self.spec.get_entry_point(name)  # type: ignore[no-untyped-call]
+        except MlflowException:
+            found = None
+        if found is None or (name not in known and not script.is_file()):
+            raise UserError(
+                f"{without_secrets(self.address)} has no entry point {name!r}{nearest(name, known)}",
+                f"give -e {' or -e '.join(known)}" if known else "give -e with a .py or .sh file of it",
+            )
+        if not isinstance(found.command, str) or not found.command.strip():
+            raise UserError(f"the entry point {name} has no command", "write one into its MLproject")
+        if name not in known and name.endswith(".sh"):
+            found.command = f"bash {name!r}"  # MLflow takes this machine's shell
+        return found  # type: ignore[no-any-return]
+
+    def _file(self, name: str, given: str) -> JobInput:
+        """Return a parameter of type path as an input: what lies here, or in the project."""
+        path = Path(urlsplit(given).path if given.startswith("file://") else given).expanduser()
+        if not path.exists() and not path.is_absolute():
+            path = self.root / path
+        try:
+            return inputs.find(given.removeprefix("file://"), path)
+        except UserError as error:
+            raise UserError(f"{name}: {error.cause}", f"give -P {name}= {inputs.FORMS}") from error
 
 
-@dataclass(frozen=True)
-class Environment:
-    """A version of the environment, made from the contents of environment.yml and its conda file."""
+def _parameters(point: "EntryPoint", changed: Mapping[str, str]) -> dict[str, str]:
+    """Return every parameter with its value, checked by its type."""
+    missing = [name for name, one in point.parameters.items() if one.default is None and name not in changed]
+    if missing:
+        raise UserError(
+            f"{point.name} has no value for {', '.join(missing)}", f"give -P {' -P '.join(f'{n}=...' for n in missing)}"
+        )
+    found = {name: changed.get(name, str(one.default)) for name, one in point.parameters.items()}
+    found |= {name: value for name, value in changed.items() if name not in found}
+    for name, value in found.items():
+        kind = point.parameters[name].type if name in point.parameters else "string"
+        if not value.isprintable() or "${{" in value:
+            raise UserError(f"the value of {name} is {value!r}", "give one line without ${{")
+        if kind == "float" and not _is_number(value):
+            raise UserError(f"{name} is of type float, and is {value!r}", f"give -P {name}=NUMBER")
+        if kind == "uri" and not urlsplit(value).scheme:
+            raise UserError(
+                f"{name} is of type uri, and {value!r} is none",
+                f"give -P {name}=https://..., or make it a path in MLproject: that is uploaded",
+            )
+        if kind == "uri" and urlsplit(value).scheme == "file":
+            raise UserError(
+                f"{name} is {value!r}, a file of this machine, and a node has no such file",
+                f"make {name} a path in MLproject: that is uploaded",
+            )
+        if kind != "path" and holds_secret(value):
+            raise UserError(
+                f"the value of {name} holds a signature, a token or a password, which would be seen in the job",
+                "register the data as an asset (`az ml data create`), and make the parameter a path in MLproject",
+            )
+    return found
 
-    name: str
-    version: str
 
-    @property
-    def reference(self) -> str:
-        """As job.yml names it."""
-        return f"azureml:{self.name}:{self.version}"
-
-
-def read_environment(project: Project) -> Environment:
-    """Work out the environment's version: a hash of what is in the image's name and the conda file, not of comments."""
-    found = _read_yaml(project.environment_yml)
-    conda = _read_yaml(project.environment_yml.parent / found["conda_file"])
-    text = json.dumps([found["image"], conda], sort_keys=True)
-    return Environment(str(found["name"]), hashlib.sha256(text.encode()).hexdigest()[:16])
-
-
-def has_environment(workspace: Workspace, environment: Environment) -> bool:
-    """Return whether the workspace knows this version."""
-    from azure.core.exceptions import ResourceNotFoundError
-
-    get = workspace.client.environments.get
+def _is_number(text: str) -> bool:
     try:
-        workspace.call("look at the environment", lambda: get(environment.name, environment.version))
-    except ResourceNotFoundError:
+        float(text)
+    except ValueError:
         return False
     return True
 
 
-def create_environment(workspace: Workspace, project: Project, environment: Environment) -> None:
-    """Create this version; where another client has just done so, nothing changes."""
-    from azure.ai.ml import load_environment
+def _input_names(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return names of inputs by the parameters': the service takes letters, digits and underscores."""
+    found: dict[str, str] = {}
+    for name in parameters:
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        plain = plain if re.match(r"[A-Za-z_]", plain) else f"p_{plain}"
+        while plain.casefold() in (one.casefold() for one in found.values()):
+            plain += "_"
+        found[name] = plain
+    return found
 
-    entity = load_environment(project.environment_yml, params_override=[{"version": environment.version}])
-    workspace.call(
-        f"create the environment {environment.name}:{environment.version}",
-        lambda: workspace.client.environments.create_or_update(entity),
+
+def _command(
+    point: "EntryPoint", parameters: Mapping[str, str], files: Mapping[str, JobInput], names: Mapping[str, str]
+) -> str:
+    """Have MLflow render a command with words that stand for the inputs, and put the inputs in their places.
+
+    What is given in addition to MLproject's parameters is passed on as ``--name value``.
+    """
+    words = {name: f"mlflow_aml_input_{number}_" for number, name in enumerate(parameters)}
+    by_number = list(parameters)
+    # The words are neither paths nor addresses, and the values have been checked.
+    plain = type(point)(point.name, dict.fromkeys(point.parameters, "string"), point.command)
+    try:
+        rendered = plain.compute_command(words, None)  # type: ignore[no-untyped-call]
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(
+            f"the command of {point.name} cannot be filled in: {type(error).__name__} {error}",
+            "declare what stands in {} among its parameters, and write {{ and }} for braces of the shell",
+        ) from error
+
+    def place(found: re.Match[str]) -> str:
+        name = by_number[int(found[1])]
+        named = f"${{{{inputs.{names[name]}}}}}"
+        return f'"{named}"' if name in files else named
+
+    return _TOKEN.sub(place, rendered)
+
+
+@contextmanager
+def opened(address: str | None, version: str | None = None) -> Iterator[Trainer | Project]:
+    """Find a project; one that is fetched is gone afterwards.
+
+    Parameters
+    ----------
+    address : str or None
+        A folder or a Git address, with ``#subdirectory``; None for this project.
+    version : str, optional
+        A commit, a branch or a tag.
+
+    Raises
+    ------
+    UserError
+        It cannot be had, or MLflow could not run it.
+    """
+    ours = Trainer()
+    here = address is None or (Path(address).is_dir() and Path(address).resolve() == ours.root)
+    if here and version is None and (ours.root / "submit" / "job.yml").is_file():
+        yield ours
+        return
+    if address is None:
+        raise UserError("no project is named", "give --project with a folder or a Git address")
+    with tempfile.TemporaryDirectory(prefix="submit-", ignore_cleanup_errors=True) as scratch:
+        root = sources.fetch(address, version, Path(scratch))
+        yield Project(root, address, _read(root, without_secrets(address)))
+
+
+def _read(root: Path, shown: str) -> "Spec":
+    """Read an MLproject as MLflow does, after a look at whether it can."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.projects._project_spec import load_project
+
+    file = next((root / name for name in sorted(os.listdir(root)) if _FILE.fullmatch(name)), None)
+    if file is None:
+        raise UserError(f"{shown} has no MLproject", "name a folder that has one; for a part of it, add #subdirectory")
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"the MLproject of {shown} is not YAML{where}: {first_line(error)}", "correct it") from error
+    points = document.get("entry_points") or {} if isinstance(document, dict) else None
+    sound = isinstance(points, dict) and all(
+        isinstance(point, dict) and isinstance(point.get("parameters") or {}, dict) for point in points.values()
     )
+    if not sound:
+        raise UserError(
+            f"the MLproject of {shown} is not as MLflow has it",
+            "write entry_points: {NAME: {parameters: {...}, command: ...}}; https://mlflow.org/docs/latest/ml/projects",
+        )
+    try:
+        project: Spec = load_project(str(root))  # type: ignore[no-untyped-call]
+    except (MlflowException, AttributeError, TypeError) as error:
+        raise UserError(f"MLflow refuses the MLproject of {shown}: {first_line(error)}", "correct it") from error
+    return project

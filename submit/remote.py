@@ -6,6 +6,7 @@
     python submit/remote.py --serverless             # without a cluster
     python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py -e compare               # try all estimators
+    python submit/remote.py --project DIR_OR_URL -e ENTRY -P name=value    # any other MLflow project
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
     python submit/remote.py deploy models:/NAME@champion    # behind an address, verified; see endpoints, undeploy
@@ -14,15 +15,16 @@ Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong inpu
 3 the download, or the deployment, could not be verified; 130 interrupted and left running.
 """  # noqa: D301  # click's mark for lines that stay as they are
 
-import re
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 if not __package__:
-    # Run as a script: what it imports is beside its folder, not in it.
+    # Run as a script: what it imports is beside its folder, not in it, and it is a module of its package (PEP 366).
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = importlib.import_module("submit").__name__
 
 try:
     import click
@@ -31,22 +33,17 @@ except ModuleNotFoundError as missing:
     print(f"  fix: uv run python {' '.join(sys.argv)}", file=sys.stderr)
     sys.exit(2)
 
-from submit.console import Screen, command
-from trainer.errors import UserError
-from trainer.secrets import redact
-from trainer.signals import heard
+from .console import Screen, command
+from .errors import UserError
+from .rules import seconds
+from .secrets import redact
+from .signals import heard
 
 DONE, USAGE, DETACHED = 0, 2, 130
-_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _seconds(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    found = _DURATION.fullmatch(text or "")
-    if text is not None and (not found or int(found["count"]) == 0):
-        flag = option.opts[0]
-        raise UserError(f"{flag} {text!r} is not a duration", f"give {flag} 90s, 30m, 2h or a number of seconds")
-    return int(found["count"]) * _UNITS[found["unit"]] if found else None
+    return None if text is None else seconds(option.opts[0], text)
 
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -63,6 +60,9 @@ _queue_timeout = click.option(
     "--queue-timeout", default="30m", show_default=True, metavar="TIME", callback=_seconds,
     help="Cancel a job that has waited so long for a node.",
 )  # fmt: skip
+_workspace = click.option(
+    "--workspace", metavar="FILE|SUBSCRIPTION/GROUP/NAME", help="Another workspace than the nearest config.json's."
+)
 _cluster = click.option("--cluster", metavar="NAME", help="Another cluster than compute.yml's; created if missing.")
 _size = click.option("--size", metavar="NAME", help="The size of a new cluster's nodes, or of serverless ones.")
 _low_priority = click.option("--low-priority", is_flag=True, help="Nodes that are cheap and may be taken away.")
@@ -75,14 +75,20 @@ _nodes = click.option(
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, help=__doc__)
 @click.option(
-    "-e", "--entry-point", default="main", show_default=True, type=click.Choice(["main", "sweep", "compare"]),
-    help="MLproject's: main trains a model, sweep searches for its hyperparameters, compare tries all estimators.",
+    "--project", metavar="DIR|URL",
+    help="Another project: a folder with an MLproject, or a Git address; #FOLDER for a part of it.",
+)  # fmt: skip
+@click.option("--version", metavar="REF", help="Of a project in Git: a commit, a branch or a tag.")
+@click.option(
+    "-e", "--entry-point", default="main", show_default=True, metavar="NAME",
+    help="MLproject's: here main trains a model, sweep searches for its hyperparameters, compare tries all estimators.",
 )  # fmt: skip
 @click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(
     "--data", metavar="PATH|ASSET|URL",
     help="The table: a local file or folder, azureml:NAME:VERSION, azureml:NAME@latest, job:NAME/PATH, an address.",
 )  # fmt: skip
+@_workspace
 @_cluster
 @_size
 @click.option("--max-nodes", type=click.IntRange(1), help="The most nodes of a new cluster.")
@@ -90,6 +96,7 @@ _nodes = click.option(
 @_serverless
 @_nodes
 @click.option("--experiment", metavar="NAME", help="The experiment to file the run under.")
+@click.option("--image", metavar="NAME", help="Another image than the project's, or below its conda file.")
 @click.option("--detach", is_flag=True, help="Send, and do not wait.")
 @_on_interrupt
 @click.option("--timeout", metavar="TIME", callback=_seconds, help="The service ends the job after it: 90s, 30m, 2h.")
@@ -104,10 +111,11 @@ _nodes = click.option(
 @_debug
 @click.pass_context
 def cli(
-    context: click.Context, entry_point: str, parameters: tuple[str, ...], data: str | None, cluster: str | None,
-    size: str | None, max_nodes: int | None, low_priority: bool, serverless: bool, nodes: int, experiment: str | None,
-    detach: bool, on_interrupt: str, timeout: int | None, queue_timeout: int, resubmit: int, output_dir: Path,
-    dry_run: bool, yes: bool,
+    context: click.Context, project: str | None, version: str | None, entry_point: str, parameters: tuple[str, ...],
+    data: str | None, workspace: str | None, cluster: str | None, size: str | None, max_nodes: int | None,
+    low_priority: bool, serverless: bool, nodes: int, experiment: str | None, image: str | None, detach: bool,
+    on_interrupt: str, timeout: int | None, queue_timeout: int, resubmit: int, output_dir: Path, dry_run: bool,
+    yes: bool,
 ) -> int:  # fmt: skip
     """Submit, unless a command is named."""
     if context.invoked_subcommand is not None:
@@ -117,20 +125,21 @@ def cli(
                     f"options of a submission cannot go before {context.invoked_subcommand}", context
                 )
         return DONE
-    from submit import submission
-    from submit.compute import Asked
-    from submit.project import Project
+    from . import submission
+    from .compute import Asked
+    from .project import opened
 
-    asked = submission.Submission(
-        work=submission.read_work(Project(), entry_point, parameters, data, nodes),
-        where=Asked(cluster, size, max_nodes, low_priority, nodes, serverless),
-        experiment=experiment, timeout=timeout, queue_timeout=queue_timeout, resubmit=resubmit, detach=detach,
-        on_interrupt=on_interrupt, output_dir=output_dir, ask=not yes,
-    )  # fmt: skip
-    if dry_run:
-        click.echo(submission.dry_run(asked), nl=False)
-        return DONE
-    return submission.submit(asked)
+    where = Asked(cluster, size, max_nodes, low_priority, nodes, serverless)
+    with opened(project, version) as found:
+        asked = submission.Submission(
+            work=found.read_work(entry_point, parameters, data, nodes), project=found, where=where, workspace=workspace,
+            experiment=experiment, image=image, timeout=timeout, queue_timeout=queue_timeout, resubmit=resubmit,
+            detach=detach, on_interrupt=on_interrupt, output_dir=output_dir, ask=not yes,
+        )  # fmt: skip
+        if dry_run:
+            click.echo(submission.dry_run(asked), nl=False)
+            return DONE
+        return submission.submit(asked)
 
 
 @cli.command()
@@ -139,33 +148,38 @@ def cli(
 @_on_interrupt
 @_queue_timeout
 @_output_dir
+@_workspace
 @_debug
-def attach(job: str, register: bool, on_interrupt: str, queue_timeout: int, output_dir: Path) -> int:
+def attach(
+    job: str, register: bool, on_interrupt: str, queue_timeout: int, output_dir: Path, workspace: str | None
+) -> int:
     """Follow JOB again; where it has ended, fetch and verify."""
-    from submit import submission
+    from . import submission
 
-    return submission.attach(job, queue_timeout, on_interrupt, output_dir, register)
+    return submission.attach(job, queue_timeout, on_interrupt, output_dir, register, workspace)
 
 
 @cli.command()
 @click.argument("job")
+@_workspace
 @_debug
-def cancel(job: str) -> int:
+def cancel(job: str, workspace: str | None) -> int:
     """Cancel JOB."""
-    from submit import submission
+    from . import submission
 
-    return submission.cancel(job)
+    return submission.cancel(job, workspace)
 
 
 @cli.command()
 @click.option("-n", "count", default=10, show_default=True, type=click.IntRange(1), help="How many.")
+@_workspace
 @_debug
-def jobs(count: int) -> int:
+def jobs(count: int, workspace: str | None) -> int:
     """List the recent jobs: name, status, rmse, cost, age."""
-    from submit import jobs as listed
-    from submit.submission import open_workspace
+    from . import jobs as listed
+    from .submission import open_workspace
 
-    listed.show(open_workspace(), count)
+    listed.show(open_workspace(workspace), count)
     return DONE
 
 
@@ -175,37 +189,42 @@ def jobs(count: int) -> int:
 @click.option("--instance-type", metavar="NAME", help="Another size of virtual machine than deployment.yml's.")
 @click.option("--instances", type=click.IntRange(1), help="How many of them.")
 @_yes
+@_workspace
 @_debug
-def deploy(model: str, endpoint: str | None, instance_type: str | None, instances: int | None, yes: bool) -> int:
+def deploy(
+    model: str, endpoint: str | None, instance_type: str | None, instances: int | None, yes: bool, workspace: str | None
+) -> int:
     """Deploy MODEL, models:/NAME@champion or models:/NAME/VERSION, and move the traffic once it has answered right."""
-    from submit import deploy as deployed
+    from . import deploy as deployed
 
-    return deployed.deploy(deployed.Asked(model, endpoint, instance_type, instances, ask=not yes))
+    return deployed.deploy(deployed.Asked(model, endpoint, instance_type, instances, not yes, workspace))
 
 
 @cli.command()
+@_workspace
 @_debug
-def endpoints() -> int:
+def endpoints(workspace: str | None) -> int:
     """List the endpoints and their deployments: traffic, model, size, what an hour costs."""
-    from submit import endpoints as listed
-    from submit.submission import open_workspace
+    from . import endpoints as listed
+    from .submission import open_workspace
 
-    listed.show(open_workspace())
+    listed.show(open_workspace(workspace))
     return DONE
 
 
 @cli.command()
 @click.argument("endpoint")
 @_yes
+@_workspace
 @_debug
-def undeploy(endpoint: str, yes: bool) -> int:
+def undeploy(endpoint: str, yes: bool, workspace: str | None) -> int:
     """Delete ENDPOINT and its deployments."""
-    from submit import endpoints as listed
-    from submit.rules import check_endpoint_name
-    from submit.submission import open_workspace
+    from . import endpoints as listed
+    from .rules import check_endpoint_name
+    from .submission import open_workspace
 
     check_endpoint_name(endpoint)
-    return DONE if listed.undeploy(open_workspace(), endpoint, ask=not yes) else 1
+    return DONE if listed.undeploy(open_workspace(workspace), endpoint, ask=not yes) else 1
 
 
 @cli.command()
@@ -214,13 +233,17 @@ def undeploy(endpoint: str, yes: bool) -> int:
 @_low_priority
 @_serverless
 @_nodes
+@_workspace
 @_debug
-def doctor(cluster: str | None, size: str | None, low_priority: bool, serverless: bool, nodes: int) -> int:
+def doctor(
+    cluster: str | None, size: str | None, low_priority: bool, serverless: bool, nodes: int, workspace: str | None
+) -> int:
     """Check versions, sign-in, workspace, storage, quota and cluster, and say how to fix what is not well."""
-    from submit.compute import Asked
-    from submit.doctor import examine
+    from .compute import Asked
+    from .doctor import examine
 
-    return DONE if examine(Screen(), Asked(cluster, size, None, low_priority, nodes, serverless)) else USAGE
+    asked = Asked(cluster, size, None, low_priority, nodes, serverless)
+    return DONE if examine(Screen(), asked, workspace) else USAGE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,9 +1,9 @@
 """What the service takes for a name, and how much of what: checked here, before anything is sent."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from trainer.errors import UserError
+from .errors import UserError
 
 MAX_PARAMETERS, MAX_VALUE = 200, 500
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 50, 100, 1000
@@ -11,6 +11,8 @@ MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 50, 100, 1000
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _CLUSTER = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])")
 _ENDPOINT = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{1,30}[A-Za-z0-9])")
+_DURATION = re.compile(r"(?P<count>\d+)(?P<unit>[smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 
 
@@ -65,3 +67,33 @@ def check_tags(tags: Mapping[str, str]) -> None:
             f"there are {len(tags)} tags" + (f", and {long[0]!r} is too long" if long else ""),
             f"shorten job.yml's: at most {MAX_TAGS}, of {MAX_TAG_NAME} characters, with values of {MAX_TAG_VALUE}",
         )
+
+
+def slug(text: str) -> str:
+    """Turn a text into what can be part of the name of an experiment, an environment or a job; may be empty."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+
+
+def pairs(given: Iterable[str], data: str | None = None) -> dict[str, str]:
+    """Read ``-P name=value`` as `mlflow run` does; `data` is ``--data``, another way to say ``-P data=``."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"-P {text!r} is not of the form name=value", "give -P name=value")
+        if name in found:
+            raise UserError(f"the parameter {name} is given twice", "give it once")
+        found[name] = value
+    if data is not None:
+        if "data" in found:
+            raise UserError("the data are given twice, as --data and as -P data=", "give them once")
+        found["data"] = data
+    return found
+
+
+def seconds(flag: str, text: str) -> int:
+    """Read a duration: 90s, 30m, 2h, or a number of seconds."""
+    found = _DURATION.fullmatch(text)
+    if not found or int(found["count"]) == 0:
+        raise UserError(f"{flag} {text!r} is not a duration", f"give {flag} 90s, 30m, 2h or a number of seconds")
+    return int(found["count"]) * _UNITS[found["unit"]]

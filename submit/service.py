@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from submit.console import Screen
-from trainer.errors import UnreachableError, UserError
-from trainer.secrets import redact
+from .console import Screen
+from .errors import UnreachableError, UserError
+from .secrets import redact
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

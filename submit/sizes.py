@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from submit.workspace import Workspace
+from .workspace import Workspace
 
 Tier = Literal["dedicated", "low priority", "spot"]
 # How prices are spelled, by what is asked for; where the service has none of the first kind, the second.

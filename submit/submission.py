@@ -1,22 +1,26 @@
 """The story of one submission: check, show, ask, send, follow, fetch, verify."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from submit import compute, data, follow, outputs, project, rules, sizes
-from submit.console import Screen, can_ask, clock, command, dollars, size
-from submit.project import Project, Work
-from submit.workspace import Workspace, connect, find_address
-from trainer.errors import Interrupted, UserError
+from . import compute, data, follow, job, outputs, own, rules, sizes
+from .console import Screen, can_ask, clock, command, dollars, size
+from .environment import Environment, create_environment, has_environment
+from .errors import Interrupted, UserError
+from .job import Project, Staged, Work
+from .own import Trainer
+from .workspace import Workspace, connect, find_address
 
 DONE, FAILED, USAGE, DETACHED = 0, 1, 2, 130
 # Of a version's tags, those that say where it comes from
 LINEAGE = ("rows", "data_sha256", "git_commit")
+# How many of the metrics of a project that is not known are shown.
+_METRICS = 12
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,25 @@ class Submission:
 
     Attributes
     ----------
+    workspace : str or None
+        Which one; None for that of the environment or of config.json.
     timeout, queue_timeout : int
         Seconds; of `timeout`, None for that of job.yml.
+    image : str or None
+        In the place of the project's.
     resubmit : int
         How often a job whose node was taken away is sent again.
     ask : bool
         Whether somebody is to agree before anything is sent.
+    tags : mapping
+        Of the run, in addition to the project's.
     """
 
     work: Work
     where: compute.Asked
+    workspace: str | None = None
     experiment: str | None = None
+    image: str | None = None
     timeout: int | None = None
     queue_timeout: int = 1800
     resubmit: int = 2
@@ -43,67 +55,95 @@ class Submission:
     on_interrupt: str = "ask"
     output_dir: Path = Path("outputs")
     ask: bool = True
-    project: Project = field(default_factory=Project)
+    project: Project = field(default_factory=Trainer)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_work(of: Project, entry: str, given: Iterable[str], table: str | None, nodes: int) -> Work:
-    """Check what a job is to do: its parameters, its data, its search."""
-    parameters = project.read_parameters(of, entry, given, table, nodes)
-    named = parameters[project.DATA]
-    found = data.find(named, of.path(named, of.defaults(entry)[project.DATA]))
-    search = project.find_search(of, parameters) if entry == project.SWEEP else None
-    return Work(entry, parameters, found, search)
+@dataclass
+class Sent:
+    """A job that was sent, with what it takes to send it again.
+
+    Attributes
+    ----------
+    name : str
+        Of the job, which is the run's id.
+    ending : Ending or None
+        What has become of it, where somebody has interrupted while it was sent.
+    scratch : TemporaryDirectory
+        Holds what was staged, for as long as it may be sent again.
+    """
+
+    workspace: Workspace
+    submission: Submission
+    code: Path
+    scratch: "tempfile.TemporaryDirectory[str]"
+    price: float | None
+    name: str = ""
+    ending: follow.Ending | None = None
 
 
 def dry_run(submission: Submission) -> str:
     """Return the job as YAML, without asking anybody."""
-    return project.to_yaml(_document(submission, submission.project.root, submission.where.job_fields()))
+    return job.to_yaml(_document(submission, submission.project.root, submission.where.job_fields()))
 
 
 def _document(submission: Submission, code: Path, where: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return project.document(
+    return job.document(
         submission.project, submission.work, code, where,
-        experiment=submission.experiment, timeout=submission.timeout, **more,
+        experiment=submission.experiment, timeout=submission.timeout, image=submission.image, **more,
     )  # fmt: skip
 
 
-def open_workspace() -> Workspace:
+def open_workspace(named: str | None = None) -> Workspace:
     """Find the workspace and sign in."""
     screen = Screen()
-    address = find_address(Path.cwd())
+    address = find_address(Path.cwd(), named)
     with screen.status(f"signing in to {address.workspace_name}"):
         return connect(address, screen, interactive=screen.terminal and can_ask())
 
 
 def submit(submission: Submission) -> int:
     """Do the whole of it, and return the exit code."""
+    sent = send(submission)
+    if sent is None:
+        return FAILED
+    with sent.scratch:
+        return DONE if submission.detach and sent.ending is None else finish(sent)
+
+
+def send(submission: Submission) -> Sent | None:
+    """Check, show, ask and send; None where somebody has said no."""
     _document(submission, submission.project.root, submission.where.job_fields())  # its names, before anybody is asked
-    workspace = open_workspace()
+    environment = submission.project.environment(submission.image)
+    workspace = open_workspace(submission.workspace)
     screen = workspace.screen
     with screen.status("looking at the workspace"):
         known, limits = sizes.sizes(workspace), sizes.usages(workspace)
         target = compute.plan(workspace, submission.where, known, limits)
-        submission = replace(
-            submission, work=replace(submission.work, data=data.look_up(workspace, submission.work.data))
-        )
-        environment = project.read_environment(submission.project)
-        is_new = not project.has_environment(workspace, environment)
-    with tempfile.TemporaryDirectory(prefix="submit-") as folder:
-        scratch = Path(folder)
-        staged = project.stage(submission.project, submission.work.entry, scratch / "code")
+        files = {name: data.look_up(workspace, file) for name, file in submission.work.files.items()}
+        submission = replace(submission, work=replace(submission.work, files=files))
+        is_new = not has_environment(workspace, environment)
+    scratch = tempfile.TemporaryDirectory(prefix="submit-", ignore_cleanup_errors=True)
+    try:
+        folder = Path(scratch.name)
+        staged = submission.project.stage(submission.work.entry, folder / "code")
         screen.pairs(_rows(workspace, submission, target, environment, is_new, staged))
         if submission.ask and screen.terminal and can_ask() and not _agreed():
             screen.say("nothing was sent")
-            return FAILED
+            scratch.cleanup()
+            return None
         compute.create(workspace, target)
         if is_new:
-            project.create_environment(workspace, submission.project, environment)
-        work = replace(submission.work, data=data.stage(submission.work.data, scratch))
-        name, ending = _send_until_done(workspace, replace(submission, work=work), staged.folder, scratch)
-    if ending is None:
-        return DONE
-    price = None if target.price is None else target.price * submission.where.nodes
-    return conclude(workspace, name, ending, submission.output_dir, price)
+            create_environment(workspace, environment)
+        files = {name: data.stage(file, folder / "inputs" / name) for name, file in files.items()}
+        submission = replace(submission, work=replace(submission.work, files=files))
+        price = None if target.price is None else target.price * submission.where.nodes
+        sent = Sent(workspace, submission, staged.folder, scratch, price)
+        _send(sent, {})
+        return sent
+    except BaseException:
+        scratch.cleanup()
+        raise
 
 
 def _agreed() -> bool:
@@ -113,8 +153,8 @@ def _agreed() -> bool:
 
 
 def _rows(
-    workspace: Workspace, submission: Submission, target: compute.Target, environment: project.Environment,
-    is_new: bool, staged: project.Staged,
+    workspace: Workspace, submission: Submission, target: compute.Target, environment: Environment,
+    is_new: bool, staged: Staged,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """Say what will be sent, and what it will cost."""
     work, nodes = submission.work, submission.where.nodes
@@ -128,49 +168,49 @@ def _rows(
     if target.quota.verdict == "enough" or (target.quota.verdict == "unknown" and target.quota.text):
         rows.append(("quota", target.quota.text))
     if target.price is not None:
-        limit = submission.timeout or project.time_limit(submission.project)
+        limit = submission.timeout or job.time_limit(submission.project)
         most = f", at most {dollars(target.price * nodes * limit / 3600)} in {clock(limit)}" if limit else ""
         rows.append(("price", f"{dollars(target.price * nodes)} an hour while it runs{most}"))
     rows += [
         ("environment", f"{environment.name}:{environment.version}{made}"),
+        *([("", environment.source)] if environment.source else []),
         ("code", f"{staged.files} files, {size(staged.bytes)}"),
-        ("data", work.data.text),
+        *((name, file.text) for name, file in work.files.items()),
         *([("nodes", f"{nodes}, which train one model together")] if nodes > 1 else []),
-        *([("search", work.search.text)] if work.search else []),
-        ("parameters", project.changes(submission.project, work.entry, work.parameters)),
+        ("parameters", work.changes),
+        *(("", f"! {remark}") for remark in work.remarks),
     ]
     return rows
 
 
-def _send_until_done(
-    workspace: Workspace, submission: Submission, code: Path, scratch: Path
-) -> tuple[str, follow.Ending | None]:
-    """Send the job and follow it, again where its node was taken away; no ending where nobody is to wait for it."""
-    where = submission.where.job_fields(workspace.by_identity)
-    name, attempt = project.new_name(submission.work.entry), 0
-    tags: dict[str, str] = {}
+def finish(sent: Sent) -> int:
+    """Follow a job that was sent, again where its node was taken away, and conclude; return the exit code."""
+    ending = _follow_until_done(sent)
+    return conclude(sent.workspace, sent.name, ending, sent.submission.output_dir, sent.price)
+
+
+def _follow_until_done(sent: Sent) -> follow.Ending:
+    asked, attempt = sent.submission, 0
     while True:
-        job = _document(submission, code, where, name=name, tags=tags)
-        ending = _send(workspace, job, scratch, "detach" if submission.detach else submission.on_interrupt)
-        if ending is None:
-            if submission.detach:
-                return name, None
-            ending = follow.follow(workspace, name, submission.queue_timeout, submission.on_interrupt)
-        if not ending.preempted or attempt == submission.resubmit:
-            return name, ending
+        ending = sent.ending or follow.follow(sent.workspace, sent.name, asked.queue_timeout, asked.on_interrupt)
+        if not ending.preempted or attempt == asked.resubmit:
+            return ending
         attempt += 1
-        workspace.screen.say(f"its node was taken away: sent again, {attempt} of {submission.resubmit} times", "yellow")
-        tags, name = {"resubmission_of": name}, project.new_name(submission.work.entry)
+        sent.workspace.screen.say(f"its node was taken away: sent again, {attempt} of {asked.resubmit} times", "yellow")
+        _send(sent, {"resubmission_of": sent.name})
 
 
-def _send(workspace: Workspace, job: dict[str, Any], scratch: Path, on_interrupt: str) -> follow.Ending | None:
-    """Send a job and say how to get at it; where somebody interrupts, what became of it."""
+def _send(sent: Sent, tags: Mapping[str, str]) -> None:
+    """Send the job and say how to get at it; where somebody interrupts, what became of it."""
     from azure.ai.ml import load_job
 
-    name = str(job["name"])
-    rules.check_job_name(name)
-    path = scratch / f"{name}.yml"
-    path.write_text(project.to_yaml(job), encoding="utf-8")
+    workspace, asked = sent.workspace, sent.submission
+    sent.name = job.new_name(asked.project.label(asked.work.entry))
+    sent.ending = None
+    document = _document(asked, sent.code, asked.where.job_fields(workspace.by_identity), name=sent.name, tags=tags)
+    rules.check_job_name(sent.name)
+    path = Path(sent.scratch.name) / f"{sent.name}.yml"
+    path.write_text(job.to_yaml(document), encoding="utf-8")
 
     def create() -> Any:
         with redirect_stderr(StringIO()):  # its progress bars
@@ -178,38 +218,61 @@ def _send(workspace: Workspace, job: dict[str, Any], scratch: Path, on_interrupt
 
     try:
         with workspace.screen.status("sending"):
-            sent = workspace.call("send the job", create)
+            made = workspace.call("send the job", create)
+            _record(sent)
     except Interrupted as interruption:
-        if not follow.exists(workspace, name):
+        if not follow.exists(workspace, sent.name):
             workspace.screen.say("nothing was sent")
             raise
-        return follow.interrupted(workspace, name, interruption, on_interrupt)
+        how = "detach" if asked.detach else asked.on_interrupt
+        sent.ending = follow.interrupted(workspace, sent.name, interruption, how)
+        return
     workspace.screen.pairs(
         [
-            ("job", name),
-            ("studio", str(sent.studio_url)),
-            ("attach", command("attach", name)),
-            ("cancel", command("cancel", name)),
-            ("look", command("jobs")),
+            ("job", sent.name),
+            ("studio", str(made.studio_url)),
+            ("attach", command("attach", sent.name, *workspace.address.words)),
+            ("cancel", command("cancel", sent.name, *workspace.address.words)),
+            ("look", command("jobs", *workspace.address.words)),
         ]
     )
-    return None
 
 
-def attach(name: str, queue_timeout: int, on_interrupt: str, output_dir: Path, register: bool) -> int:
+def _record(sent: Sent) -> None:
+    """Tell the workspace's MLflow what `mlflow run` would: the parameters as they were given, and the source."""
+    from mlflow.entities import Param, RunTag
+
+    asked = sent.submission
+    if not asked.project.recorded:
+        return
+    tags = {**asked.project.tags(asked.work.entry), **asked.tags}
+    parameters = [Param(key, value) for key, value in asked.work.parameters.items()]  # type: ignore[no-untyped-call]
+    told = [RunTag(key, value) for key, value in tags.items()]  # type: ignore[no-untyped-call]
+    try:
+        sent.workspace.call(
+            "log the parameters", lambda: sent.workspace.mlflow().log_batch(sent.name, params=parameters, tags=told)
+        )
+    except UserError as error:  # the job runs all the same
+        sent.workspace.screen.say(f"its run does not say what it was given: {error.cause}", "yellow")
+
+
+def attach(
+    name: str, queue_timeout: int, on_interrupt: str, output_dir: Path, register: bool, named: str | None = None
+) -> int:
     """Follow a job again; where it has ended, fetch and verify."""
-    import skops.io  # noqa: F401  # to verify; first, for it searches every module that is loaded by then
+    if own.is_here():
+        import skops.io  # noqa: F401  # to verify; first, for it searches every module that is loaded by then
 
     rules.check_job_name(name)
-    workspace = open_workspace()
+    workspace = open_workspace(named)
     ending = follow.follow(workspace, name, queue_timeout, on_interrupt)
     return conclude(workspace, name, ending, output_dir, None, register)
 
 
-def cancel(name: str) -> int:
+def cancel(name: str, named: str | None = None) -> int:
     """Cancel a job, and say what it has become."""
     rules.check_job_name(name)
-    workspace = open_workspace()
+    workspace = open_workspace(named)
     ending, had_ended = follow.cancel(workspace, name)
     how = "had ended already: it is" if had_ended else "is"
     workspace.screen.say(f"job {name} {how} {ending.status.lower()}")
@@ -246,6 +309,15 @@ def conclude(
         return FAILED
     try:
         found = outputs.fetch(workspace, name, output_dir)
+        if isinstance(found, outputs.Fetched):
+            screen.pairs(
+                [
+                    ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
+                    ("verified", f"no: {found.why}"),
+                    *_metric_rows(workspace, name),
+                ]
+            )
+            return DONE
         model = _model_rows(workspace, found.metric, register)
     except KeyboardInterrupt:
         screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
@@ -271,6 +343,12 @@ def _say_cost(workspace: Workspace, name: str, ending: follow.Ending, price: flo
     if price is not None:
         amount = dollars(price * ending.seconds / 3600)
         workspace.screen.say(f"it ran for {clock(ending.seconds)}, about {amount} at {dollars(price)} an hour")
+
+
+def _metric_rows(workspace: Workspace, name: str) -> list[tuple[str, str]]:
+    """Say what the run has logged, as MLflow has it in the end."""
+    metrics = workspace.advice("metrics", lambda: workspace.mlflow().get_run(name).data.metrics) or {}
+    return [(key, repr(value)) for key, value in sorted(metrics.items())[:_METRICS]]
 
 
 def _model_rows(workspace: Workspace, metric: outputs.Metric, register: bool) -> list[tuple[str, str]]:

@@ -7,13 +7,13 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from submit import service
-from submit.console import Screen
-from trainer.errors import UserError
+from . import service
+from .console import Screen
+from .errors import UserError
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -29,6 +29,7 @@ CONFIG = tuple(
 VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 KEYS = ("subscription_id", "resource_group", "workspace_name")
 _SCOPE = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/]+)", re.IGNORECASE)
+_TRIPLE = re.compile(r"([^/\s:]+)/([^/\s]+)/([^/\s]+)")
 _DOWNLOAD = "download config.json from the workspace's page in the Azure portal into this folder"
 
 
@@ -40,14 +41,23 @@ class Address:
     resource_group: str
     workspace_name: str
     source: str
+    given: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What another command has to be given to mean the same workspace."""
+        return ("--workspace", self.given) if self.given else ()
 
 
-def find_address(start: Path) -> Address:
+def find_address(start: Path, named: str | None = None) -> Address:
     """Find the workspace: the three environment variables, or the nearest ``config.json`` above a folder.
 
     The variables go first: they are set for one command, the file lies around. A file of that name which is another
-    tool's is passed over.
+    tool's is passed over. Before both goes what is `named`: a file, SUBSCRIPTION/GROUP/NAME, or an address that has
+    these, as the tracking URI of a workspace.
     """
+    if named is not None:
+        return _named(named)
     values = [os.environ.get(name, "").strip() for name in VARIABLES]
     if all(values):
         return _address(values, "the environment variables")
@@ -66,6 +76,19 @@ def find_address(start: Path) -> Address:
         + (f", and of the environment variables only {' and '.join(given)} is set" if given else ""),
         f"{_DOWNLOAD}, or set {', '.join(missing)}",
     )
+
+
+def _named(given: str) -> Address:
+    path = Path(given).expanduser()
+    is_file = path.is_file()
+    found = None if is_file else _SCOPE.search(given) or _TRIPLE.fullmatch(given)
+    values = _read_config(path) if is_file else list(found.groups()) if found else None
+    if values is None:
+        raise UserError(
+            f"{given!r} names no workspace",
+            "give --workspace with a config.json of one, or SUBSCRIPTION/RESOURCE-GROUP/NAME",
+        )
+    return replace(_address(values, given if is_file else "--workspace"), given=given)
 
 
 def _read_config(path: Path) -> list[Any] | None:

@@ -61,10 +61,11 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     modules, said = imported("-P", "alpha=abc", "--dry-run", cwd=tmp_path, code=2)
     assert said == "error: alpha should be a number at least 0, and is 'abc'\n  fix: give alpha=NUMBER"
     assert {name for name in modules if name.partition(".")[0] in ("submit", "trainer")} == {
-        "submit", "submit.compute", "submit.console", "submit.data", "submit.follow", "submit.log",
-        "submit.outputs",
-        "submit.project", "submit.rules", "submit.service", "submit.sizes", "submit.submission", "submit.workspace",
-        "trainer", "trainer.errors", "trainer.estimators", "trainer.lineage", "trainer.readers", "trainer.secrets",
+        "submit.compute", "submit.console", "submit.data", "submit.environment", "submit.errors",
+        "submit.follow", "submit.git", "submit.job", "submit.log", "submit.outputs", "submit.own", "submit.project",
+        "submit.project_environment", "submit.rules", "submit.secrets", "submit.service", "submit.signals",
+        "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
+        "trainer", "trainer.errors", "trainer.estimators", "trainer.git", "trainer.readers", "trainer.secrets",
         "trainer.settings", "trainer.signals",
     }  # fmt: skip
     assert HEAVY & {name.partition(".")[0] for name in modules} == set()
@@ -105,6 +106,7 @@ def test_a_dry_run_is_what_load_job_takes(run: Any, tmp_path: Path) -> None:
 
 BAD = {
     "unknown parameter": (["-P", "alhpa=1"], r"MLproject has no parameter 'alhpa'; did you mean 'alpha'\?"),
+    "unknown entry point": (["-e", "swep"], "the entry point 'swep' is not one that is sent; did you mean 'sweep'"),
     "refused value": (["-P", "alpha=-1"], "alpha should be a number at least 0, and is '-1'"),
     "no such file": (["--data", "nothing.csv"], "there is no file or folder 'nothing.csv'"),
     "a secret": (["--data", f"{BLOB}"], "the address of the data holds a signature"),
@@ -145,7 +147,7 @@ def test_durations(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
 
 
 def test_debug_shows_the_traceback_without_secrets(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused() -> Workspace:
+    def refused(_: str | None) -> Workspace:
         return fake_workspace().call("reach it", Answers(refusal(400, BLOB, text=f"{BLOB} is refused")))
 
     monkeypatch.setattr(submission, "open_workspace", refused)
@@ -264,7 +266,7 @@ def test_who_says_no_sends_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         compute=SimpleNamespace(list_sizes=Answers([]), list_usage=Answers([]), get=Answers(refusal(404))),
         environments=SimpleNamespace(get=Answers(refusal(404))),
     )
-    monkeypatch.setattr(submission, "open_workspace", lambda: fake_workspace(client, screen=Screen(terminal=True)))
+    monkeypatch.setattr(submission, "open_workspace", lambda _: fake_workspace(client, screen=Screen(terminal=True)))
     monkeypatch.setattr(submission, "can_ask", lambda: True)
     monkeypatch.setattr(submission, "_agreed", lambda: False)
     done = run("--data", str(ROOT / "data" / "diabetes.csv"))

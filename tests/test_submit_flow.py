@@ -11,7 +11,7 @@ import mlflow
 import pytest
 import yaml
 
-from submit import project
+from submit import own
 from tests import standin_http as http
 from tests.conftest import ROOT, SECRET, Submitted, Trainer, run_id
 from tests.standin import Fault, Request, StandIn, names
@@ -24,7 +24,7 @@ CODE = {
     "train.py",
     *(f"trainer/{path.name}" for path in ROOT.glob("trainer/*.py")),
 }
-ENVIRONMENT = project.read_environment(project.Project())
+ENVIRONMENT = own.Trainer().environment()
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
 
 
@@ -125,7 +125,7 @@ def test_what_arrives_is_what_was_staged(standin: StandIn, submitted: Submitted)
     assert job["environmentVariables"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert re.fullmatch("[0-9a-f]{40}", job["environmentVariables"]["GIT_COMMIT"])
     values = {key: one["value"] for key, one in job["inputs"].items() if one["jobInputType"] == "literal"}
-    defaults = project.Project().defaults("main")
+    defaults = own.Trainer().defaults("main")
     assert values == {key: value for key, value in defaults.items() if key != "data"}
     assert code_files(submitted.requests) == CODE
 

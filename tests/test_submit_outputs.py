@@ -186,7 +186,8 @@ def test_the_model_must_predict_what_it_predicted(
 def test_what_is_fetched_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agreement = SimpleNamespace(largest_relative=0.0, exact=True, rows=1)
     monkeypatch.setattr(model_folder, "score_again", Answers(agreement, again=True))
-    job = SimpleNamespace(outputs={"default": SimpleNamespace(path="azureml://datastores/other/paths/p/")})
+    default = SimpleNamespace(path="azureml://datastores/other/paths/p/")
+    job = SimpleNamespace(outputs={"default": default}, tags={"project": "mlflow-trainer"})
     keys = SimpleNamespace(account_key=None, sas_token="sas")
     datastore = SimpleNamespace(
         protocol="https", account_name="acct", endpoint="core.windows.net", container_name="c", credentials=keys
@@ -222,7 +223,7 @@ def test_what_is_fetched_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatc
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["train-1"]
     assert named == ["other", "other"]
     # what is there already is verified where it lies
-    assert outputs.fetch(fake_workspace(), "train-1", tmp_path / "out").folder == found.folder
+    assert outputs.fetch(fake_workspace(client), "train-1", tmp_path / "out").folder == found.folder
 
 
 def metric(model: str | None = "m") -> Metric:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from submit import data, project, rules
+from submit import data, job, own, rules
 from submit.compute import Asked
 from submit.data import JobInput
-from submit.project import COMPARE, MAIN, SWEEP, Project, Work
+from submit.own import COMPARE, MAIN, SWEEP, Trainer
 from tests.conftest import ROOT
 from tests.submitting import Answers, SimpleNamespace, fake_workspace, refusal
 from trainer.errors import UserError
-from trainer.lineage import Git
+from trainer.git import Git
 
-OURS = Project()
+OURS = Trainer()
 ENTRY = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
 TABLE = JobInput("uri_file", "/somewhere/table.csv", "table.csv")
 
@@ -25,43 +25,44 @@ TABLE = JobInput("uri_file", "/somewhere/table.csv", "table.csv")
 def document(
     entry: str = MAIN, search: JobInput | None = None, table: JobInput = TABLE, **changed: str
 ) -> dict[str, Any]:
-    work = Work(entry, OURS.defaults(entry) | changed, table, search)
-    return project.document(OURS, work, ROOT, Asked().job_fields())
+    files = {"data": table} | ({"search": search} if search else {})
+    work = OURS.work(entry, OURS.defaults(entry) | changed, files)
+    return job.document(OURS, work, ROOT, Asked().job_fields())
 
 
 @pytest.mark.parametrize("entry", [MAIN, SWEEP, COMPARE])
 def test_a_job_runs_the_command_of_mlproject_with_its_parameters(entry: str) -> None:
-    search = project.find_search(OURS, OURS.defaults(SWEEP)) if entry == SWEEP else None
-    job = document(entry, search)
-    ours = [word.replace("${{inputs.", "{").replace("}}", "}") for word in shlex.split(job["command"])]
+    search = own.find_search(OURS, OURS.defaults(SWEEP)) if entry == SWEEP else None
+    made = document(entry, search)
+    ours = [word.replace("${{inputs.", "{").replace("}}", "}") for word in shlex.split(made["command"])]
     assert ours == shlex.split(ENTRY[entry]["command"])
-    assert job["inputs"].keys() == ENTRY[entry]["parameters"].keys()
-    assert job["inputs"]["data"] == {"type": "uri_file", "path": "/somewhere/table.csv"}
+    assert made["inputs"].keys() == ENTRY[entry]["parameters"].keys()
+    assert made["inputs"]["data"] == {"type": "uri_file", "path": "/somewhere/table.csv"}
     files = ("data", "search") if search else ("data",)
-    for name, value in job["inputs"].items():
+    for name, value in made["inputs"].items():
         quoted = f'"${{{{inputs.{name}}}}}"'
-        assert (quoted in job["command"]) == (name in files)
+        assert (quoted in made["command"]) == (name in files)
         assert name in files or value == shlex.quote(str(ENTRY[entry]["parameters"][name]["default"])) != ""
     if search:
-        assert job["inputs"]["search"] == {"type": "uri_file", "path": str(ROOT / "submit" / "sweep.yml")}
+        assert made["inputs"]["search"] == {"type": "uri_file", "path": str(ROOT / "submit" / "sweep.yml")}
 
 
 def test_a_value_arrives_in_one_piece_whatever_the_shell_would_do_with_it() -> None:
     for value in ("blood pressure", "it's", '"; rm -rf ~; "', "$HOME", "a\\b", "1e-05", "0.20", "prix m²", "進行度"):
-        job = document(target=value)
-        read = yaml.safe_load(project.to_yaml(job))["inputs"]["target"]
-        words = shlex.split(job["command"].replace("${{inputs.target}}", read))
+        made = document(target=value)
+        read = yaml.safe_load(job.to_yaml(made))["inputs"]["target"]
+        words = shlex.split(made["command"].replace("${{inputs.target}}", read))
         assert words[words.index("--target") + 1] == value
 
 
 def test_the_job_knows_the_state_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, git = document(), OURS.git()
-    assert {name: job["environment_variables"][name] for name in ("GIT_COMMIT", "GIT_DIRTY")} == {
+    made, git = document(), OURS.git()
+    assert {name: made["environment_variables"][name] for name in ("GIT_COMMIT", "GIT_DIRTY")} == {
         "GIT_COMMIT": git.commit, "GIT_DIRTY": git.dirty,
     }  # fmt: skip
-    assert job["properties"]["mlflow.source.git.commit"] == git.commit
+    assert made["properties"]["mlflow.source.git.commit"] == git.commit
     assert len(git.commit) == 40
-    elsewhere = Project(tmp_path)
+    elsewhere = Trainer(tmp_path)
     for name in ("GIT_COMMIT", "GIT_DIRTY"):
         monkeypatch.delenv(name, raising=False)
     assert elsewhere.git() == Git("unknown", "unknown")
@@ -71,16 +72,17 @@ def test_the_job_knows_the_state_of_the_code(tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_is_given_is_filled_in() -> None:
-    job = project.document(
-        OURS, Work(MAIN, OURS.defaults(MAIN), TABLE), ROOT, Asked(cluster="mine", nodes=2).job_fields(),
-        name="n", tags={"a": "b"}, experiment="e", timeout=5,
+    made = job.document(
+        OURS, OURS.work(MAIN, OURS.defaults(MAIN), {"data": TABLE}), ROOT, Asked(cluster="mine", nodes=2).job_fields(),
+        name="n", tags={"a": "b"}, experiment="e", timeout=5, image="other",
     )  # fmt: skip
-    assert (job["name"], job["experiment_name"], job["compute"]) == ("n", "e", "azureml:mine")
-    assert (job["limits"], job["tags"]) == ({"timeout": 5}, {"project": "mlflow-trainer", "a": "b"})
-    assert job["distribution"] == {"type": "pytorch", "process_count_per_instance": 1}
-    assert job["resources"] == {"instance_count": 2}
+    assert (made["name"], made["experiment_name"], made["compute"]) == ("n", "e", "azureml:mine")
+    assert (made["limits"], made["tags"]) == ({"timeout": 5}, {"project": "mlflow-trainer", "a": "b"})
+    assert made["distribution"] == {"type": "pytorch", "process_count_per_instance": 1}
+    assert made["resources"] == {"instance_count": 2}
     assert "name" not in document()
-    assert project.time_limit(OURS) == document()["limits"]["timeout"] == 7200
+    assert job.time_limit(OURS) == document()["limits"]["timeout"] == 7200
+    assert made["environment"] == OURS.environment("other").reference != document()["environment"]
 
 
 @pytest.mark.parametrize(
@@ -100,17 +102,17 @@ def test_what_is_given_is_filled_in() -> None:
 )
 def test_a_parameter_that_cannot_be_is_told(given: list[str], cause: str) -> None:
     with pytest.raises(UserError) as caught:
-        project.read_parameters(OURS, MAIN, given, "b.csv")
+        own.read_parameters(OURS, MAIN, given, "b.csv")
     assert caught.value.cause == cause
 
 
 def test_what_several_nodes_cannot_do_is_told() -> None:
     with pytest.raises(UserError, match="3 processes cannot train together with estimator=ridge"):
-        project.read_parameters(OURS, MAIN, [], nodes=3)
+        own.read_parameters(OURS, MAIN, [], nodes=3)
     with pytest.raises(UserError, match="a search runs on one node"):
-        project.read_parameters(OURS, SWEEP, [], nodes=2)
+        own.read_parameters(OURS, SWEEP, [], nodes=2)
     with pytest.raises(UserError, match="a comparison runs on one node"):
-        project.read_parameters(OURS, COMPARE, [], nodes=2)
+        own.read_parameters(OURS, COMPARE, [], nodes=2)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +125,16 @@ def test_what_several_nodes_cannot_do_is_told() -> None:
 )
 def test_a_comparison_that_cannot_be_is_told_before_anything_is_sent(given: list[str], cause: str) -> None:
     with pytest.raises(UserError) as caught:
-        project.read_parameters(OURS, COMPARE, given)
+        own.read_parameters(OURS, COMPARE, given)
     assert caught.value.cause == cause
 
 
 def test_what_a_job_is_called() -> None:
-    assert Work(MAIN, OURS.defaults(MAIN), TABLE).display_name == "ridge on table.csv"
-    assert Work(COMPARE, OURS.defaults(COMPARE), TABLE).display_name == "comparison of all on table.csv"
+    def title(entry: str) -> str:
+        return OURS.title(OURS.work(entry, OURS.defaults(entry), {"data": TABLE}))
+
+    assert title(MAIN) == "ridge on table.csv"
+    assert title(COMPARE) == "comparison of all on table.csv"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_a_search_that_cannot_be_is_told_before_anything_is_sent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        project.find_search(OURS, project.read_parameters(OURS, SWEEP, given))
+        own.find_search(OURS, own.read_parameters(OURS, SWEEP, given))
     assert caught.value.cause.startswith(cause)
 
 
@@ -160,14 +165,14 @@ def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:
                  "trainer/notes.txt", "trainer/__pycache__/a.pyc", "id_rsa"):  # fmt: skip
         (root / name).write_text(name)
     os.symlink(root / ".env", root / "trainer" / "link.py")
-    staged = project.stage(Project(root), MAIN, tmp_path / "staged")
+    staged = Trainer(root).stage(MAIN, tmp_path / "staged")
     found = sorted(path.relative_to(staged.folder).as_posix() for path in staged.folder.rglob("*") if path.is_file())
     assert found == ["MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py"]
     assert (staged.files, staged.bytes) == (5, sum(len(name) for name in found))
     with pytest.raises(UserError, match="the code is 49 bytes; at most 10 bytes are sent"):
-        project.stage(Project(root), MAIN, tmp_path / "again", limit=10)
+        own.stage(root, own.CODE[MAIN], tmp_path / "again", limit=10)
     with pytest.raises(UserError, match=r"has no sweep\.py"):
-        project.stage(Project(root), SWEEP, tmp_path / "third")
+        Trainer(root).stage(SWEEP, tmp_path / "third")
 
 
 def test_the_version_of_the_environment_is_that_of_its_contents(tmp_path: Path) -> None:
@@ -175,14 +180,14 @@ def test_the_version_of_the_environment_is_that_of_its_contents(tmp_path: Path) 
     conda, environment = tmp_path / "conda.yml", tmp_path / "submit" / "environment.yml"
     conda.write_text((ROOT / "conda.yml").read_text())
     environment.write_text((ROOT / "submit" / "environment.yml").read_text())
-    here = Project(tmp_path)
-    versions = [project.read_environment(OURS).version]
+    here = Trainer(tmp_path)
+    versions = [OURS.environment().version]
     conda.write_text("# another comment\n" + conda.read_text())
-    versions.append(project.read_environment(here).version)
+    versions.append(here.environment().version)
     conda.write_text(conda.read_text().replace("pip:", "pip: # more\n      - another==1"))
-    versions.append(project.read_environment(here).version)
+    versions.append(here.environment().version)
     environment.write_text(environment.read_text().replace("ubuntu24.04", "ubuntu26.04"))
-    versions.append(project.read_environment(here).version)
+    versions.append(here.environment().version)
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
 
@@ -333,4 +338,6 @@ def test_there_are_limits_of_parameters_and_tags() -> None:
             rules.check_tags(tags)
     names = document()["tags"]
     with pytest.raises(UserError, match="cannot be the name of an experiment"):
-        project.document(OURS, Work(MAIN, OURS.defaults(MAIN), TABLE), ROOT, {}, tags=names, experiment="a b")
+        job.document(
+            OURS, OURS.work(MAIN, OURS.defaults(MAIN), {"data": TABLE}), ROOT, {}, tags=names, experiment="a b"
+        )

@@ -1,6 +1,7 @@
 """The story of a submission, told without a service: what is sent how often, what is said in the end, exit codes."""
 
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from submit import compute, follow, outputs, project, submission
+from submit import compute, follow, job, outputs, submission
 from submit.data import JobInput
 from submit.follow import Ending
 from submit.outputs import Metric, Verified
-from submit.project import Project, Work
-from submit.submission import Submission, conclude
+from submit.own import Trainer
+from submit.submission import Sent, Submission, conclude
 from submit.workspace import Workspace
 from tests.submitting import Answers, fake_workspace, refusal
 from trainer.errors import Interrupted, UserError
@@ -21,8 +22,9 @@ from trainer.errors import Interrupted, UserError
 # of the SDK's own use of marshmallow
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-OURS = Project()
-ASKED = Submission(Work("main", OURS.defaults("main"), JobInput("uri_file", "/t.csv", "t.csv")), compute.Asked())
+OURS = Trainer()
+WORK = OURS.work("main", OURS.defaults("main"), {"data": JobInput("uri_file", "/t.csv", "t.csv")})
+ASKED = Submission(WORK, compute.Asked())
 COMPLETED = Ending("Completed", seconds=360.0)
 PREEMPTED = Ending("Failed", preempted=True)
 METRIC = Metric("train-1", 48.0, 442, "m", {})
@@ -40,23 +42,27 @@ def sent(
 ) -> tuple[Ending | None, list[dict[str, Any]]]:
     """Send a job to a service whose jobs end as they are told, and return the last ending and the jobs."""
     jobs: list[dict[str, Any]] = []
-    original = project.document
+    original = job.document
 
     def written(*arguments: Any, **options: Any) -> dict[str, Any]:
         jobs.append(original(*arguments, **options))
         return jobs[-1]
 
-    monkeypatch.setattr(project, "document", written)
+    monkeypatch.setattr(job, "document", written)
     monkeypatch.setattr(follow, "follow", Answers(*endings))
     studio = SimpleNamespace(studio_url="https://ml.azure.com/runs/x")
     client = SimpleNamespace(
         jobs=SimpleNamespace(create_or_update=create or Answers(studio, again=True), get=Answers(1))
     )
     (tmp_path / "code").mkdir()
-    asked = replace(ASKED, **changed)
     workspace = fake_workspace(client, by_identity=by_identity)
-    name, ending = submission._send_until_done(workspace, asked, tmp_path / "code", tmp_path)
-    assert name == jobs[-1]["name"]
+    order = Sent(
+        workspace, replace(ASKED, **changed), tmp_path / "code", tempfile.TemporaryDirectory(dir=tmp_path), None
+    )
+    with order.scratch:
+        submission._send(order, {})
+        ending = None if order.submission.detach else submission._follow_until_done(order)
+    assert order.name == jobs[-1]["name"]
     return ending, jobs
 
 

@@ -30,7 +30,7 @@ def conda_yml() -> str:
     subprocess.CalledProcessError
         uv cannot read the lock file.
     """
-    export = ["uv", "export", "--frozen", "--no-default-groups", "--no-emit-project"]
+    export = ["uv", "export", "--frozen", "--only-group", "train", "--no-emit-project"]
     plain = ["--no-hashes", "--no-annotate", "--no-header", "--quiet"]
     listed = subprocess.run([*export, *plain], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return TEMPLATE.format(

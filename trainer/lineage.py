@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -10,18 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.estimators import ESTIMATORS
+from trainer.git import Git, ask_git
 from trainer.secrets import redact
 
 if TYPE_CHECKING:
     from trainer.formats import Source
-
-
-@dataclass(frozen=True)
-class Git:
-    """The commit, and whether the tree differs from it (``true``, ``false``); ``unknown`` outside a repository."""
-
-    commit: str = "unknown"
-    dirty: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -73,21 +65,3 @@ def git_state(run_tags: Mapping[str, str]) -> Git:
         return found
     commit = os.environ.get("GIT_COMMIT") or run_tags.get("mlflow.source.git.commit", "unknown")
     return Git(commit, os.environ.get("GIT_DIRTY", "unknown"))
-
-
-def ask_git(root: Path, file: str) -> Git | None:
-    """Ask git for the state of a folder, in which `file` must be tracked: a repository around it may be another's.
-
-    None where there is no git, or no repository of this code.
-    """
-
-    def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
-
-    try:
-        ask("ls-files", "--error-unmatch", file)
-        changes = ask("status", "--porcelain", "--untracked-files=no", "--", ".")
-        return Git(ask("rev-parse", "HEAD"), "true" if changes else "false")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-from trainer.errors import Interrupted
+from .errors import Interrupted
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # How long a signal is held back; a second signal is heard no earlier, since a terminal and a parent may each send one.

