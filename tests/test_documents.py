@@ -226,6 +226,7 @@ def comparable(line: str) -> str:
     """Write a line without what differs from run to run, and without what names another store."""
     line = re.sub(r" --backend-store-uri \S+", "", line)
     line = re.sub(r"\b\d+\.\d{3} s\b", "SECONDS", line)
+    line = re.sub(r"\b[\d.]+ [kM]B\b", "SIZE", line)  # a model's file names objects by their places in memory
     return re.sub(r"\b[0-9a-f]{32}\b", "RUN", line).strip()
 
 
