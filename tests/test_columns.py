@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from trainer import columns
+from trainer import columns, dates
 from trainer.columns import Text
 
 
@@ -204,3 +204,9 @@ def test_times_and_durations_are_seconds_and_zones_are_utc() -> None:
     assert columns.floats(MEANT["duration"][0])[0] == 5
     summer = pa.array([pd.Timestamp("2024-07-01 12:00", tz="Europe/Berlin")])
     assert columns.datetimes(summer)[0] == np.datetime64("2024-07-01T10:00")
+
+
+def test_an_offset_from_utc_is_taken_off_a_date_as_people_write_it() -> None:
+    found = dates.read(pa.array(["15.08.2007 10:00 -05:00", "16.08.2007 10:00 +01:30"]))
+    assert found is not None
+    assert found.moments.astype(str).tolist() == ["2007-08-15T15:00:00.000000", "2007-08-16T08:30:00.000000"]

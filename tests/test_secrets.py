@@ -201,3 +201,7 @@ def test_what_goes_wrong_is_said_without_the_secret(
         assert done.code == 2
         assert SECRET not in done.out + done.err
         assert len(done.err.splitlines()) == 2
+
+
+def test_an_encoded_user_leaves_no_asterisks_in_an_address_that_is_recorded() -> None:
+    assert without_secrets("https://user%3Apw%40host/x") == "https://host/x"

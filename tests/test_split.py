@@ -278,3 +278,8 @@ def test_taking_rows_out_keeps_the_order_and_copies_only_them(monkeypatch: pytes
     without = split.drop_columns(matrix, [1])
     assert without.tolist() == np.arange(60.0).reshape(20, 3)[:, [0, 2]].tolist()
     assert np.shares_memory(without, matrix)
+
+
+def test_a_missing_number_hashes_alike_whatever_bits_stand_for_it() -> None:
+    bits = np.array([0x7FF8000000000001, 0x7FF8000000000000, 0xFFF8000000000000], dtype=np.uint64)
+    assert len(set(row_hash(pd.DataFrame({"x": bits.view(np.float64)})).tolist())) == 1
