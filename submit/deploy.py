@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import answers, endpoints, signals, sizes
+from . import answers, endpoints, own, signals, sizes
 from .console import can_ask, command, dollars
 from .endpoints import Deployment
 from .errors import UserError, nearest
@@ -102,6 +102,11 @@ class Made:
 
 def deploy(asked: Asked) -> int:
     """Do the whole of it, and return the exit code."""
+    if not own.is_here():
+        raise UserError(
+            "a deployment is checked with the rows that were recorded with its model, by the trainer's own code",
+            "run it in the trainer's folder: python submit/remote.py deploy MODEL",
+        )
     import click
     import skops.io  # noqa: F401  # first, for it searches every module that is loaded by then
 

@@ -37,6 +37,12 @@ def test_what_is_no_registered_version_is_refused_before_anybody_is_asked(model:
         deploy.Asked(model)
 
 
+def test_where_the_trainer_is_not_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy.own, "HERE", Path("/nowhere/mlflow_aml"))
+    with pytest.raises(UserError, match="by the trainer's own code"):
+        deploy.deploy(deploy.Asked("models:/a/1"))
+
+
 @pytest.mark.parametrize("name", ["ab", "1st", "ends-", "under_score", "a" * 33, ""])
 def test_an_endpoints_name_is_checked_by_the_services_rules(name: str) -> None:
     with pytest.raises(UserError, match="cannot be the name of an endpoint"):
