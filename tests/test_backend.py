@@ -147,6 +147,7 @@ def test_the_entry_point_names_the_backend() -> None:
     assert [Path(one) for one in mlflow_aml.__path__] == [ROOT / "submit"]
 
 
+@pytest.mark.usefixtures("submitted")  # which finds a workspace with nothing in it
 def test_mlflow_run_sends_follows_and_fetches(standin: StandIn, tmp_path: Path) -> None:
     folder = tmp_path / "nested"
     folder.mkdir()
