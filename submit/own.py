@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parent
 MAIN, SWEEP, COMPARE = "main", "sweep", "compare"
 # What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
 _TRAINS = ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/*.py")
-_TRIES = (*_TRAINS, "sweep.py", "compare.py")
+# All that .amlignore lets through: what `az` sends by hand has the same code then.
+_TRIES = (*_TRAINS, "sweep.py", "compare.py", "verify.py")
 CODE = {MAIN: _TRAINS, SWEEP: _TRIES, COMPARE: _TRIES}
 MAX_CODE_BYTES = 5_000_000
 # The parameters that are files

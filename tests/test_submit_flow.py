@@ -266,7 +266,7 @@ def test_the_yaml_files_stand_alone(
 def test_a_search_runs_on_a_node_and_registers_its_best_model(standin: StandIn, searched: Submitted) -> None:
     assert re.search(r"^search +2 trials of ridge: alpha \(random, seed 0\)$", searched.out, re.MULTILINE)
     assert f"models:/searched/1, from run {searched.job}" in searched.out
-    assert code_files(searched.requests) == CODE | {"sweep.py", "compare.py"}
+    assert code_files(searched.requests) == CODE | {"sweep.py", "compare.py", "verify.py"}
     assert "max_total_trials: 2" in (searched.outputs / "search" / "mine.yml").read_text()
 
     query = f"tags.mlflow.parentRunId = '{searched.job}'"
