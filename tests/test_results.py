@@ -115,6 +115,9 @@ def test_a_server_with_logged_models_has_one(
     assert version.source == f"models:/{model.model_id}"
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "m", "version": "1"}]
     assert (str(model.status), model.source_run_id) == ("READY", standing.run_id)
+    outputs = store.get_run(standing.run_id).outputs
+    assert outputs is not None
+    assert [one.model_id for one in outputs.model_outputs] == [model.model_id]
     assert {metric.key for metric in model.metrics or ()} >= {"rmse", "r2"}
     for uri in (f"models:/{model.model_id}", f"runs:/{standing.run_id}/models", "models:/m/1", "models:/m@champion"):
         assert (Path(mlflow.artifacts.download_artifacts(uri)) / "recorded_scoring.json").is_file(), uri

@@ -43,6 +43,8 @@ def logged_model(run: Run, folder: Path, name: str, params: Mapping[str, str]) -
     params : mapping of str to str
         Shown beside it.
     """
+    from mlflow.entities import LoggedModelOutput
+
     client = run.client
     created: list[Created] = []
 
@@ -67,6 +69,8 @@ def logged_model(run: Run, folder: Path, name: str, params: Mapping[str, str]) -
         yield LoggedModel(model.model_id)
         with said_to_server("finish the logged model"):
             client.finalize_logged_model(model.model_id, "READY")
+        output = LoggedModelOutput(model.model_id, step=0)  # by which the run's page leads to the model
+        optional("name the logged model on the run", lambda: client.log_outputs(run.id, [output]))
     except BaseException as error:
         with suppress(UserError), signals.hurried(error), said_to_server("give up the logged model"):
             client.finalize_logged_model(model.model_id, "FAILED")
