@@ -38,7 +38,8 @@ def sweep(given: dict[str, str]) -> int:
         print(f"not used    inputs of {given['search']}, which are for the cluster: {others}")
     with tracking.session(given, SOURCE) as session:
         table = load(plan.trials[0].settings)
-        run = session.open(run_name(plan.trials[0].settings, table.source.name, search=True))
+        title = run_name(plan.trials[0].settings, table.source.name, search=True)
+        run = session.open(title)
         tracking.log_file(run, given["search"], "search")
         scores = []
         for trial in plan.trials:
@@ -47,7 +48,7 @@ def sweep(given: dict[str, str]) -> int:
             print(f"{trial.name:<11} cv rmse {folds['cv_rmse_mean']:.4f} +- {folds['cv_rmse_std']:.4f}  {trial}")
         best = trials.best(scores, given["search"])
         print(f"best        {best.trial.name}; now on the test rows:")
-        trials.log_picture(run, scores, run_name(plan.trials[0].settings, table.source.name, search=True))
+        trials.log_picture(run, scores, title)
         chosen = best.trial.settings
         outcome = training.measure(chosen, training.fit(chosen, table, best.folds), table)
         number = best.trial.name.rpartition(" ")[2]

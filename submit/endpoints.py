@@ -111,13 +111,7 @@ def create(workspace: Workspace, name: str) -> None:
     """
     from azure.ai.ml.entities import ManagedOnlineEndpoint
 
-    wanted = ManagedOnlineEndpoint(name=name, auth_mode="key")
-    poller = _send(
-        workspace,
-        f"create the endpoint {name}",
-        lambda: workspace.client.online_endpoints.begin_create_or_update(wanted),
-    )
-    _settle(workspace, f"the endpoint {name}", poller, lambda: workspace.client.online_endpoints.get(name))
+    _put(workspace, f"create the endpoint {name}", ManagedOnlineEndpoint(name=name, auth_mode="key"))
 
 
 def deploy(workspace: Workspace, deployment: Any) -> None:
@@ -143,12 +137,14 @@ def move_traffic(workspace: Workspace, name: str, traffic: Mapping[str, int]) ->
     """Give the requests of an endpoint to its deployments, in percent, and wait until it is so."""
     endpoint = workspace.call("look at the endpoint", lambda: workspace.client.online_endpoints.get(name))
     endpoint.traffic = dict(traffic)
-    poller = _send(
-        workspace,
-        f"move the traffic of {name}",
-        lambda: workspace.client.online_endpoints.begin_create_or_update(endpoint),
-    )
-    _settle(workspace, f"the endpoint {name}", poller, lambda: workspace.client.online_endpoints.get(name))
+    _put(workspace, f"move the traffic of {name}", endpoint)
+
+
+def _put(workspace: Workspace, what: str, endpoint: Any) -> None:
+    """Have an endpoint be as it is described, and wait until it is."""
+    client, name = workspace.client.online_endpoints, str(endpoint.name)
+    poller = _send(workspace, what, lambda: client.begin_create_or_update(endpoint))
+    _settle(workspace, f"the endpoint {name}", poller, lambda: client.get(name))
 
 
 def delete(workspace: Workspace, endpoint: str, deployment: str = "", wait: bool = True) -> None:
