@@ -68,9 +68,8 @@ class Text:
         whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if isinstance(whole, pa.ChunkedArray):  # no chunk at all
             whole = pa.array([], pa.string()).dictionary_encode()
-        codes = (
-            whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-        )  # a copy: Arrow's are read-only
+        # a copy: Arrow's are read-only
+        codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
         return cls(codes, np.asarray(whole.dictionary.to_numpy(zero_copy_only=False), dtype=object))
 
     def take(self, rows: Any) -> "Text":
@@ -198,8 +197,7 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
     decimal : {'.', ','}
         What the file's numbers have, where a value such as ``1,234`` leaves it open.
     """
-    words = pc.utf8_trim(pa.array(text.values, pa.string()), characters=_BLANKS)
-    gaps = pc.is_in(pc.utf8_lower(words), pa.array(sorted(_TOKENS))).to_numpy(zero_copy_only=False)
+    words, gaps = _words(text)
     counts = text.counts()
     if not len(words) or gaps.all():
         return Read("text", text)
