@@ -9,6 +9,7 @@ import pytest
 
 from trainer import columns, dates
 from trainer.columns import Text
+from trainer.spelling import Clock
 
 
 def text(*values: str | None) -> Text:
@@ -84,6 +85,8 @@ TEXTS: dict[str, list[str | None]] = {
     "bounds": ["<5", "5", "6"],
     "two signs": ["--0.5", "1.5", "2"],
     "half a parenthesis": ["(5", "6", "7"],
+    "scores": ["3:10", "1:02"],
+    "an hour that is none": ["13:00 PM", "1:00 AM"],
     "half of it words": ["1", "2", "red", "blue"],
     "gaps alone": ["?", "-", "?"],
     "nothing": [],
@@ -123,6 +126,27 @@ SEEN_LATE: dict[str, tuple[list[str | None], str, list[Any]]] = {
     "leading zeros": (["007", "8"], "integer", [7, 8]),
     "times": (["10:00", "11:30:10"], "number", [36000, 41410]),
 }
+
+
+TIMES: dict[str, tuple[list[str | None], list[float]]] = {
+    "of the day": (["10:30", " 9:05", None], [37_800, 32_700, NAN]),
+    "with fractions": (["10:30:00.5", "0:00:01", "-"], [37_800.5, 1, NAN]),
+    "before and after noon": (["12:05 AM", "1:00PM", "12:00 pm"], [300, 46_800, 43_200]),
+    "durations": (["1:23:45", "100:00:00"], [5_025, 360_000]),
+}
+
+
+@pytest.mark.parametrize("what", TIMES)
+@pytest.mark.parametrize("typed", [False, True])
+def test_times_of_day_and_durations_are_seconds(what: str, typed: bool) -> None:
+    values, expected = TIMES[what]
+    found = read(*values, typed=typed)
+    assert found.kind == "number"
+    assert np.array_equal(found.values, expected, equal_nan=True)
+    assert isinstance(found.spelling, Clock)
+    known, other = columns.as_numbers(text(*values), ".")
+    assert other is None
+    assert np.array_equal(known, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("what", SEEN_LATE)

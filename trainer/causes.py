@@ -39,6 +39,7 @@ _LOUD = (
     *("mlflow.tracking.fluent", "mlflow.utils.rest_utils", "mlflow.store.artifact", "mlflow.exceptions"),
     *("alembic", "sqlalchemy", "urllib3.connectionpool", "azureml", "azure"),
 )
+_SILENT = logging.CRITICAL + 1
 _DRIVER = re.compile(r"^\((?:[\w.]+)\)\s*")  # "(sqlite3.OperationalError) database is locked"
 
 
@@ -162,12 +163,13 @@ def command(words: str) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow and its drivers from logging a traceback of what is told in two lines; with --debug they may."""
-    if logging.getLogger("trainer").isEnabledFor(logging.DEBUG):
+    before = {logger: logger.level for logger in map(logging.getLogger, _LOUD)}
+    # a level that is set empties the caches of all loggers there are: within a session it is set once
+    if logging.getLogger("trainer").isEnabledFor(logging.DEBUG) or {*before.values()} == {_SILENT}:
         yield
         return
-    before = {logger: logger.level for logger in map(logging.getLogger, _LOUD)}
     for logger in before:
-        logger.setLevel(logging.CRITICAL + 1)
+        logger.setLevel(_SILENT)
     try:
         yield
     finally:

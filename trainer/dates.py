@@ -44,8 +44,8 @@ class Dates:
     told : str
         How, for a person; empty where it is clear.
     orders, unfit : tuple of str
-        Where a spelling has two orders, day first and month first: those that fit all words, the one that was taken
-        first; and those that do not, or were not tried. Else empty.
+        Where a spelling has two orders, day first and month first, or another reader may find another day: those that
+        fit all words, the one that was taken first; and those that do not, or were not tried. Else empty.
     """
 
     moments: npt.NDArray[Any]
@@ -94,9 +94,12 @@ def first_other(words: pa.Array, known: Sequence[str] = ()) -> int:
 
 
 def _has_orders(formats: Sequence[str]) -> bool:
-    return (
-        len({pattern.index("%d") < pattern.index("%m") for pattern in formats if {"%d", "%m"} <= _parts(pattern)}) > 1
-    )
+    """Whether another reader may find another day: day and month are numbers before the year, or that has two digits.
+
+    `dateutil`, by which pandas reads what it is told nothing of, takes 1/2/70 for a day of 2070, and next year for
+    another one.
+    """
+    return all("%y" in one or (one[:2] in ("%d", "%m") and {"%d", "%m"} <= _parts(one)) for one in formats)
 
 
 def _tried(formats: Sequence[str], known: Sequence[str]) -> Sequence[str]:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import columns, gather, split
-from trainer.columns import Kind, Spelling, Text
+from trainer.columns import Kind, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
 from trainer.group import ALONE, Group
 from trainer.roles import Roles, and_, left_out, listed
+from trainer.spelling import Clock, Spelling
 from trainer.split import MINIMUM_ROWS, Mask, take_out
 
 # Squares of larger values, and their sums, are infinite.
@@ -49,8 +50,8 @@ class Draft:
         The numbers of the rows in the table; None where they are 0, 1, 2 ...
     group : Group
         The processes that share the rows.
-    spellings : dict of str to Spelling
-        Of features that are text of numbers with marks.
+    spellings : dict of str to Spelling or Clock
+        Of features that are text of numbers with marks, or times.
     orders : dict of str to str
         Of day and month, in dates that were text.
     """
@@ -67,7 +68,7 @@ class Draft:
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
-    spellings: dict[str, Spelling] = field(default_factory=dict)
+    spellings: dict[str, Spelling | Clock] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -150,7 +151,7 @@ def understood(
     others: dict[str, Any] = {}
     orders: dict[str, str] = {}
     decimals = {decimal}
-    spellings: dict[str, Spelling] = {}
+    spellings: dict[str, Spelling | Clock] = dict(roles.times)
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
@@ -165,7 +166,7 @@ def understood(
             kinds[name], others[name] = "datetime", gathered.others[name]
         else:
             kinds[name] = "number" if kind == "seconds" else kind  # type: ignore[assignment]
-    seconds = [name for name in roles.features if roles.kinds[name] == "seconds"]
+    seconds = [name for name in roles.features if isinstance(spellings.get(name), Clock)]
     if seconds:
         remarks.append(Remark("seconds", f"{', '.join(seconds)}: times and durations are read as seconds"))
     target = _target(gathered, roles, typed, decimal, decimals, remarks)
