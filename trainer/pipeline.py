@@ -57,7 +57,6 @@ TRUSTED_TYPES = [
     "numpy.sum",
     "numpy.take",
     "pandas._libs.missing.NAType",
-    "pandas.core.construction.array",
     "pandas.core.series.Series",
     "pandas.core.tools.datetimes.to_datetime",
     "pandas.core.tools.numeric.to_numeric",

@@ -27,7 +27,6 @@ TYPES = {
     "numpy.random._generator": ("Generator",),
     "numpy.strings": ("strip", "translate", "zfill"),
     "pandas._libs.missing": ("NAType",),
-    "pandas.core.construction": ("array",),
     "pandas.core.series": ("Series",),
     "pandas.core.tools.datetimes": ("to_datetime",),
     "pandas.core.tools.numeric": ("to_numeric",),

@@ -115,7 +115,7 @@ def days(pattern: str) -> list[tuple[str, Any]]:
         ("ways", _union([("iso", [iso, *moment]), ("written", [*written, *moment])])),
         ("known", _function(np.max, axis=1)),  # as a number, no time at all is less than any
         ("moments", _function(np.asarray, dtype="datetime64[us]")),
-        ("series", _function(pd.Series)),
+        ("series", _function(pd.Series, name="date")),
     ]
 
 
@@ -189,6 +189,8 @@ def _grouped(table: dict[int, str | None]) -> list[tuple[str, Any]]:
     Nothing times a text is an empty text, and nothing times a number is a number: to what is read in the one way, 0 is
     added where it may be read so, and what is no number where it may not.
     """
+    from sklearn.impute import SimpleImputer
+
     nothing = [("nothing", _function(np.outer, b=[0])), ("text", _text()), ("flat", _function(np.ravel))]
     is_text = [
         ("point", _function(np.strings.translate, table={ord("."): "?"})),
@@ -199,8 +201,9 @@ def _grouped(table: dict[int, str | None]) -> list[tuple[str, Any]]:
     as_number = [("both", _union([("value", _numbers()), ("zero", [*nothing, *_numbers()])])), ("sum", added)]
     as_text = [("both", _union([("value", read), ("zero", [*nothing, *is_text, *_numbers()])])), ("sum", added)]
     return [
-        ("any", _function(np.asarray, dtype="object")),
-        ("known", _function(pd.array)),  # None becomes NA, which can be multiplied
         ("objects", _function(np.asarray, dtype="object")),
+        ("column", _function(np.reshape, shape=(-1, 1))),
+        ("known", SimpleImputer(missing_values=pd.NA, strategy="constant", fill_value="", keep_empty_features=True)),
+        ("flat", _function(np.ravel)),
         *_either([("numbers", as_number), ("texts", as_text)]),
     ]
