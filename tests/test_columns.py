@@ -39,6 +39,7 @@ NUMBERS: dict[str, tuple[list[str | None], list[float]]] = {
     "an accountant's minus": (["-$4", "$5", "($6.5)"], [-4, 5, -6.5]),
     "a minus behind the mark": (["$-4", "+ 5 $", "$ -6"], [-4, 5, -6]),
     "a real minus": (["\N{MINUS SIGN}5", "3.5"], [-5, 3.5]),
+    "reals": (["R$ 1.234,50", "R$2"], [1234.5, 2]),
     "exponents": (["1e-5", "2E+3", "?"], [1e-5, 2000, NAN]),
 }
 
@@ -170,7 +171,8 @@ DATES: dict[str, tuple[list[str | None], list[str], str]] = {
     "a long name": (["March 4, 2024", "June 2, 2023"], ["2024-03-04", "2023-06-02"], "by the name"),
     "Oracle": (["14-MAR-24", "02-MAY-23"], ["2024-03-14", "2023-05-02"], "by the name"),
     "noon and midnight": (["3/14/2024 12:00 AM", "3/14/2024 12:00 PM"], ["2024-03-14", "2024-03-14T12:00"], "month"),
-    "a gap": (["14.03.2024", "-"], ["2024-03-14", "NaT"], "('-' in row 2) is no number and counts as missing"),
+    "a gap": (["14.03.2024", "-"], ["2024-03-14", "NaT"], "('-' in row 2) is no date and counts as missing"),
+    "days that never were": (["2024-03-14", "0000-00-00"], ["2024-03-14", "NaT"], "c: 1 of 2 values ('0000-00-00' in"),
 }
 
 

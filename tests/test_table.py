@@ -285,6 +285,13 @@ def test_text_keeps_what_it_says(tmp_path: Path) -> None:
     assert [str(value) for value in whole(gaps)["t"].head(3)] == ["nan", "x", "nan"]
 
 
+def test_a_time_can_be_the_target(tmp_path: Path) -> None:
+    laps = [f"{i % 3}:{i % 60:02d}:00" for i in range(1, 41)]
+    read = load(csv(tmp_path / "t.csv", {"a": range(40), "y": laps}))
+    assert sorted({*read.training.target, *read.test.target})[0] == 180.0
+    assert told(read, "seconds") == ["y: times and durations are read as seconds"]
+
+
 # -- what is refused ------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

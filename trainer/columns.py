@@ -30,11 +30,12 @@ _TOKENS = frozenset(
     | {"?", "??", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "...", "*", "#", "\\n"}
     | {"n.a.", "n. a.", "na.", "nd", "n.d.", "n/d", "nil", "missing", "unknown", "not available", "k.a.", "(null)"}
     | {"#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "tbd"}
+    | {"0000-00-00", "0000-00-00 00:00:00"}
 )
 _BLANKS = " \t\r\n\u00a0\u2007\u2009\u202f\u3000"
 _CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u20bf"
 _CODES = "USD|EUR|GBP|JPY|CHF|CAD|AUD|CNY|INR|SEK|NOK|DKK|PLN|CZK|BRL|kr"
-_UNIT = rf"(?:[{_CURRENCIES}]|{_CODES})"
+_UNIT = rf"(?:(?:US|R|A|C|HK|NZ)?[{_CURRENCIES}]|{_CODES})"
 # Of the values of a text column, by rows: from this share on they are told to look like numbers, and to be read so.
 NEARLY_ALL = 0.9
 MOSTLY = 0.5
@@ -209,7 +210,8 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
         sample = int(np.flatnonzero(~gaps)[0])
         shown = str(moments[0])[: 10 if moments[0] == moments[0].astype("datetime64[D]") else 19].replace("T", " ")
         told = f"{name}: {text.values[sample]!r} (row {text.first(sample)}) is read as the date {shown}, {how}"
-        remark = Remark("dates", told + _gaps_told(text, gaps)) if how else None
+        odd = _gaps_told(text, gaps, "date")
+        remark = Remark("dates", told + odd if how else f"{name}: {odd[2:]}") if how or odd else None
         values = text.spread(_put(moments, gaps), np.datetime64("NaT"))
         return Read("datetime", values, remark, order=next(iter(found_dates.orders), ""))
     return _marked(text, name, typed, decimal, words, gaps, counts)
@@ -314,14 +316,14 @@ def _values(bare: pa.Array, style: str) -> Floats:
     return np.where(matches(bare, r"^\("), -values, values)  # an accountant's minus
 
 
-def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_]) -> str:
+def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_], kind: str = "number") -> str:
     """Tell the words that count as missing, as the end of a sentence; empty where there are none."""
     odd = [int(number) for number in np.flatnonzero(gaps) if text.values[number].strip()]
     if not odd:
         return ""
     rows, present = int(text.counts()[odd].sum()), int((text.codes >= 0).sum())
     first = min(map(int, odd), key=text.first)
-    verb = "is no number and counts" if rows == 1 else "are no numbers and count"
+    verb = f"is no {kind} and counts" if rows == 1 else f"are no {kind}s and count"
     return f"; {rows} of {present} values ({text.values[first]!r} in row {text.first(first)}) {verb} as missing"
 
 

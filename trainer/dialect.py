@@ -12,6 +12,9 @@ from trainer.errors import UserError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 TITLE_LINES = 30
+# A first line by which Excel is told what separates the columns.
+_SEPARATED = re.compile(rb'"?sep=([,;\t|])"?,*\r?\n', re.IGNORECASE)
+BINARY = "no text at all, but a binary file"
 # Encodings that are not UTF-8, and the letters that their text mostly has.
 _LETTERS = {
     "CP932 (Shift_JIS)": "[\u3041-\u30ff\u4e00-\u9fff]",
@@ -67,6 +70,9 @@ def recognised(
     UserError
         Its first line is no header.
     """
+    if told := _SEPARATED.match(head):
+        separator = told[1].decode() if separator == "auto" else separator
+        head = head[told.end() :]
     shapes = {}
     for one in SEPARATORS if separator == "auto" else (separator,):
         if (shape := _shape(head, one, whole)) is not None:
@@ -87,10 +93,11 @@ def recognised(
             "delete the lines above the names of the columns",
         )
     lines = shape.blank + 1 + sum(one.count("\n") for one in shape.names)
+    above = int(told is not None)
     if decimal == "auto":
         decimal = "." if separator == "," else _decimal(separator, head, lines)
     named = tuple(one or f"Unnamed: {number}" for number, one in enumerate(names))  # as pandas does
-    return Dialect(separator, decimal, written, named, lines, row_names, shape.zeros)
+    return Dialect(separator, decimal, written, named, above + lines, row_names, shape.zeros)
 
 
 def _decimal(separator: str, head: bytes, lines: int) -> str:
@@ -190,9 +197,10 @@ def _titled(head: bytes, separator: str, wanted: tuple[str, ...]) -> int:
 def looks_like(data: bytes) -> str:
     """Guess the encoding of text that is not UTF-8, by which letters it would have."""
     if b"\0" in data:
-        return (
-            "UTF-16LE (without its byte order mark)" if data[1:2] == b"\0" else "UTF-16BE (without its byte order mark)"
-        )
+        even, odd = data[::2].count(0), data[1::2].count(0)
+        if odd > 4 * even:
+            return "UTF-16LE (without its byte order mark)"
+        return "UTF-16BE (without its byte order mark)" if even > 4 * odd else BINARY
     runs = re.findall(rb"[\x80-\xff]+", data)
     if sum(map(len, runs)) <= 2 * len(runs):  # an accent here and there
         return "CP1252 (Latin-1)"

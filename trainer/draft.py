@@ -166,10 +166,11 @@ def understood(
             kinds[name], others[name] = "datetime", gathered.others[name]
         else:
             kinds[name] = "number" if kind == "seconds" else kind  # type: ignore[assignment]
+    target, is_time = _target(gathered, roles, typed, decimal, decimals, remarks)
     seconds = [name for name in roles.features if isinstance(spellings.get(name), Clock)]
+    seconds += [roles.target] if is_time or roles.kinds[roles.target] == "seconds" else []
     if seconds:
         remarks.append(Remark("seconds", f"{', '.join(seconds)}: times and durations are read as seconds"))
-    target = _target(gathered, roles, typed, decimal, decimals, remarks)
     keys = {name: split.key_values(gathered.raw[name], name, roles.data) for name in roles.key}
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
@@ -181,12 +182,13 @@ def understood(
 
 def _target(
     gathered: Gathered, roles: Roles, typed: Set[str], decimal: str, decimals: set[str], remarks: list[Remark]
-) -> columns.Floats:
+) -> tuple[columns.Floats, bool]:
+    """Return the target, and whether it was text of times."""
     values = gathered.others.get(roles.target)
     if values is None:  # a column without any value
         raise _all_missing_target(roles)
     if not isinstance(values, Text):
-        return np.asarray(values)
+        return np.asarray(values), False
     if not len(values.values):
         raise _all_missing_target(roles)
     read = columns.read(values, roles.target, roles.target in typed, decimal)
@@ -198,7 +200,7 @@ def _target(
     if read.remark:
         remarks.append(read.remark)
         decimals.add(read.decimal)
-    return np.asarray(read.values)
+    return np.asarray(read.values), isinstance(read.spelling, Clock)
 
 
 def _first_word(text: Text) -> str:

@@ -91,7 +91,7 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
             f"{'a feature' if len(bad) == 1 else 'features'}; numbers, text, dates and booleans can",
             f"leave {'it' if len(bad) == 1 else 'them'} out: drop={pasted([*settings.drop, *bad])}",
         )
-    if kinds[target] not in ("integer", "number", "text", "empty"):
+    if kinds[target] not in ("integer", "number", "seconds", "text", "empty"):
         raise UserError(
             f"the target {target!r} of {data} is not numeric, but {schema[target]}", "give a target column of numbers"
         )
