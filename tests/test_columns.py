@@ -39,6 +39,8 @@ NUMBERS: dict[str, tuple[list[str | None], list[float]]] = {
     "an accountant's minus": (["-$4", "$5", "($6.5)"], [-4, 5, -6.5]),
     "a minus behind the mark": (["$-4", "+ 5 $", "$ -6"], [-4, 5, -6]),
     "a real minus": (["\N{MINUS SIGN}5", "3.5"], [-5, 3.5]),
+    "a unit": (["12 kg", "-1,234.5kg", "?"], [12, -1234.5, NAN]),
+    "degrees": (["12\u00b0C", "0.5 \u00b0C"], [12, 0.5]),
     "reals": (["R$ 1.234,50", "R$2"], [1234.5, 2]),
     "exponents": (["1e-5", "2E+3", "?"], [1e-5, 2000, NAN]),
 }
@@ -86,6 +88,8 @@ TEXTS: dict[str, list[str | None]] = {
     "bounds": ["<5", "5", "6"],
     "two signs": ["--0.5", "1.5", "2"],
     "half a parenthesis": ["(5", "6", "7"],
+    "sizes of shirts": ["3 XL", "2 XS"],
+    "houses": ["12a", "12b"],
     "scores": ["3:10", "1:02"],
     "an hour that is none": ["13:00 PM", "1:00 AM"],
     "half of it words": ["1", "2", "red", "blue"],

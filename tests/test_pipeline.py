@@ -212,6 +212,8 @@ MARKS: dict[str, list[Any]] = {
     "per cent": ["12.5%", "3 %", "1e-05 %", "\N{MINUS SIGN}4%"],
     "gaps": ["3", "?", "8", "7.5"],
     "points": ["1.234,5", "-2.000,25", "1.234", "7"],
+    "meters": ["12.5 meters", "1e-05 meters", "-3meters"],
+    "weights": ["1.234,5 kg", "7 kg", "2.000kg"],
     "clock": ["10:30", "23:59", "00:00"],
     "seconds": ["9:30:00", "23:59:01", " 00:00:00.5"],
     "half": ["10:30 PM", "9:05 AM", "12:00 AM", "?"],
@@ -238,8 +240,15 @@ def test_numbers_with_marks_are_scored_as_their_file_has_them(name: str, tmp_pat
     np.testing.assert_allclose(again.predict(as_read), model.predict(table.test.features), rtol=1e-9)
     importance = evaluation.importance(model, table.test.features, table.test.target, 0)
     assert {*importance["feature"]} == {*MARKS, "x"}
-    bare = {"dollars": 1234.0, "gaps": 3, "points": -1234.5, "clock": 37800.0, "laps": 93_600.5}
-    same = {"dollars": "$1,234.00", "gaps": "3", "points": "-1.234,5", "clock": "10:30", "laps": "26:00:00.5"}
+    bare = {"dollars": 1234.0, "gaps": 3, "points": -1234.5, "meters": 1e-05, "clock": 37800.0, "laps": 93_600.5}
+    same = {
+        "dollars": "$1,234.00",
+        "gaps": "3",
+        "points": "-1.234,5",
+        "meters": "0.00001 meters",
+        "clock": "10:30",
+        "laps": "26:00:00.5",
+    }
     one = as_read.head(1)
     expected = model.predict(one.assign(**same))
     for way in (lambda frame: frame, lambda frame: frame.astype(object), lambda frame: frame.convert_dtypes()):

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from trainer import dates
 from trainer.dates import matches
 from trainer.errors import Remark
-from trainer.spelling import DURATION, GROUPS, TIME, Clock, Spelling, of_numbers, times
+from trainer.spelling import DURATION, GROUPS, TIME, Clock, Spelling, of_numbers, times, without_unit
 
 Kind = Literal["number", "integer", "boolean", "text", "datetime"]
 Floats = npt.NDArray[np.float64]
@@ -258,6 +258,7 @@ def _marked(
     counts: npt.NDArray[np.int64],
 ) -> Read:
     """Read numbers with marks: gaps such as ``?``, currencies, per cent, thousands, decimal commas."""
+    words, unit = without_unit(words, gaps)
     fits = {point: matches(words, pattern) & ~gaps for point, pattern in _STYLES.items()}
     present = counts[~gaps].sum()
     order = [decimal, "," if decimal == "." else "."]
@@ -268,7 +269,7 @@ def _marked(
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     bare = words.filter(numbers)
     whole = not matches(bare, r"[eE]\d|[eE][-+]\d").any() and not (matches(bare, rf"[{style}]\d")).any()
-    marked = matches(bare, r"[^-+0-9.eE]")
+    marked = matches(bare, r"[^-+0-9.eE]") | bool(unit)
     if not marked.any() and not gaps.any() and typed:
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     if _is_code(bare, whole) or len(_units(bare)) > 1:
@@ -285,7 +286,7 @@ def _marked(
         text.spread(_put(values, ~numbers), np.nan),
         remark,
         style if marked.any() and style == "," else ".",
-        of_numbers(bare, style),
+        of_numbers(bare, style, unit),
     )
 
 
@@ -351,6 +352,7 @@ def _looks_numeric(
 def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
     """Read text as numbers, or booleans, that it is known to be; a value of each row, and the first that is none."""
     words, gaps = _words(text)
+    words, _ = without_unit(words, gaps)
     lower = pc.utf8_lower(words)
     spoken = pc.is_in(lower, pa.array(["true", "false"])).to_numpy(zero_copy_only=False)
     values = np.where(pc.equal(lower, "true").to_numpy(zero_copy_only=False), 1.0, 0.0)

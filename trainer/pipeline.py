@@ -51,6 +51,7 @@ TRUSTED_TYPES = [
     "numpy.ravel",
     "numpy.reshape",
     "numpy.sort",
+    "numpy.strings.replace",
     "numpy.strings.strip",
     "numpy.strings.translate",
     "numpy.strings.zfill",

@@ -25,7 +25,7 @@ TYPES = {
         *("ravel", "reshape", "sort", "sum", "take", "uint64"),
     ),
     "numpy.random._generator": ("Generator",),
-    "numpy.strings": ("strip", "translate", "zfill"),
+    "numpy.strings": ("replace", "strip", "translate", "zfill"),
     "pandas._libs.missing": ("NAType",),
     "pandas.core.series": ("Series",),
     "pandas.core.tools.datetimes": ("to_datetime",),

@@ -3,6 +3,7 @@
 They are made of functions of numpy and pandas alone (see `pipeline`), and leave numbers that come as such as they are.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,18 @@ _DAY = 86_400.0
 _YEAR_1900 = float(np.datetime64("1900-01-01", "us").astype(np.int64))  # the day of a time without one
 
 
+# What may stand behind each number of a column: kg, km, \u00b0C.
+_UNIT = re.compile(r"[^\W\d_]{1,8}[\u00b2\u00b3]?|\u00b0[A-Z]?")
+
+
 @dataclass(frozen=True)
 class Spelling:
-    """The decimal point, the letters of a unit, and whether points separate thousands, as in 1.234,5."""
+    """The decimal point, the letters of a currency, whether points separate thousands, as in 1.234,5, and the unit."""
 
     point: str
-    unit: str
+    letters: str
     grouped: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,24 @@ class Clock:
 TIME, DURATION = Clock(("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")), Clock()
 
 
-def of_numbers(bare: pa.Array, style: str) -> Spelling | None:
+def without_unit(words: pa.Array, gaps: npt.NDArray[np.bool_]) -> tuple[pa.Array, str]:
+    """Take away the one word that stands behind every number, and return it, too; empty where there is none."""
+    present = words.filter(pa.array(~gaps))
+    number = r"^[-+\x{2212}]?\.?\d[\d.,'\x{a0}\x{202f} ]*(?:[eE][-+]?\d+\s?)?"
+    behind = pc.unique(pc.replace_substring_regex(present, number, "")).to_pylist()
+    if len(behind) != 1 or not _UNIT.fullmatch(behind[0]) or not matches(present, number).all():
+        return words, ""
+    return pc.utf8_rtrim_whitespace(pc.replace_substring_regex(words, rf"{behind[0]}$", "")), behind[0]
+
+
+def of_numbers(bare: pa.Array, style: str, unit: str) -> Spelling | None:
     """Say how numbers are written that have all been read; None where a text may be another number than it seems."""
     exponent = r"\d\.?[eE][-+]?\d+"
     rest = pc.replace_substring_regex(pc.replace_substring_regex(bare, exponent, ""), rf"[-+0-9.,()%\s{GROUPS}]", "")
-    unit = "".join(sorted(set("".join(pc.unique(rest).to_pylist())) - {_MINUS}))
-    if "E" in unit and matches(bare, r"\dE[-+\d]").any():
+    letters = "".join(sorted(set("".join(pc.unique(rest).to_pylist())) - {_MINUS}))
+    if "E" in letters and matches(bare, r"\dE[-+\d]").any():
         return None
-    return Spelling(style, unit, style == "," and bool(matches(bare, r"\.").any()))
+    return Spelling(style, letters, style == "," and bool(matches(bare, r"\.").any()), unit)
 
 
 def times(words: pa.Array) -> tuple[npt.NDArray[np.float64], Clock] | None:
@@ -91,13 +107,16 @@ def steps(spelling: Spelling | Clock) -> list[tuple[str, Any]]:
     """Return the steps that read one column so: numbers as they are, text as the table has it, the rest as missing."""
     if isinstance(spelling, Clock):
         return _clock(spelling.formats) if spelling.formats else _duration()
-    table: dict[int, str | None] = {ord(letter): None for letter in f"{spelling.unit}{_IGNORED}"}
+    table: dict[int, str | None] = {ord(letter): None for letter in f"{spelling.letters}{_IGNORED}"}
     if spelling.point == ",":
         table |= {ord(","): "."}
     table |= {ord("("): "-", ord(")"): None, ord(_MINUS): "-"}
+    bare = [("text", _text()), ("bare", _function(np.strings.translate, table=table))]
     if spelling.grouped:
-        return _grouped(table | {ord("."): None})
-    return [("text", _text()), ("bare", _function(np.strings.translate, table=table)), *_numbers()]
+        bare[1] = ("bare", _function(np.strings.translate, table=table | {ord("."): None}))
+    if spelling.unit:
+        bare.insert(1, ("unit", _function(np.strings.replace, old=spelling.unit, new="")))
+    return _grouped(bare) if spelling.grouped else [*bare, *_numbers()]
 
 
 def days(pattern: str) -> list[tuple[str, Any]]:
@@ -183,8 +202,10 @@ def _duration() -> list[tuple[str, Any]]:
     ]
 
 
-def _grouped(table: dict[int, str | None]) -> list[tuple[str, Any]]:
+def _grouped(bare: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Return the steps that read 1.234,5, and 1234.5 where it is no text: the same letters mean another number.
+
+    `bare` are those that make a number of a text that is none.
 
     Nothing times a text is an empty text, and nothing times a number is a number: to what is read in the one way, 0 is
     added where it may be read so, and what is no number where it may not.
@@ -196,7 +217,7 @@ def _grouped(table: dict[int, str | None]) -> list[tuple[str, Any]]:
         ("point", _function(np.strings.translate, table={ord("."): "?"})),
         ("zero", _function(np.strings.zfill, width=1)),
     ]
-    read = [("text", _text()), ("bare", _function(np.strings.translate, table=table)), *_numbers()]
+    read = [*bare, *_numbers()]
     added = _function(np.sum, axis=1, keepdims=True)
     as_number = [("both", _union([("value", _numbers()), ("zero", [*nothing, *_numbers()])])), ("sum", added)]
     as_text = [("both", _union([("value", read), ("zero", [*nothing, *is_text, *_numbers()])])), ("sum", added)]
