@@ -235,6 +235,8 @@ def _plain(words: pa.Array, decimal: str) -> tuple[Kind, npt.NDArray[Any]] | Non
     spoken = pc.is_in(lower, pa.array(["true", "false"]))
     if pc.any(spoken).as_py() and pc.all(pc.is_in(lower, pa.array(["true", "false", "0", "1"]))).as_py():
         return "boolean", floats(pc.is_in(lower, pa.array(["true", "1"])))
+    if matches(words, "^[-+]?0[xX]").any():  # Arrow would take it for a number
+        return None
     if decimal == ",":  # then 1.234 is no decimal, and goes the way of numbers with marks
         words = pc.replace_substring(pc.replace_substring(words, ".", " "), ",", ".")
     for type_ in (pa.int64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.float64()):

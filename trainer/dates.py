@@ -15,6 +15,7 @@ _ZONE = r"(?P<zone>Z| ?[-+]\d{2}:?\d{2}| ?UTC| ?GMT)?"
 _CLOCK = r"(?:(?:[T ]|, )(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?)"
 _MOMENT = rf"^(?P<day>[0-9A-Za-z][0-9A-Za-z ,./-]*?[0-9A-Za-z]){_CLOCK}{_ZONE})?$"
 _MONTH = r"(?:[A-Za-z]{3,9})"
+FIRST, LAST = np.datetime64("1678-01-01", "us"), np.datetime64("2262-01-01", "us")
 # The spelling of a day, the formats that it may have, how that is told; day first and month first are both tried.
 _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"^\d{4}-\d{1,2}-\d{1,2}$", ("%Y-%m-%d",)),
@@ -81,6 +82,15 @@ def read(words: pa.Array, known: Sequence[str] = ()) -> Dates | None:
         orders = tuple(one for one, _ in fits) if _has_orders(formats) else ()
         return Dates(moments, told, orders, tuple(one for one in formats if one not in orders) if orders else ())
     return None
+
+
+def computable(moments: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return dates without those that are too far away to be computed with, and which these are.
+
+    Pandas counts nanoseconds in 64 bits: beyond, the seconds that the encoder of dates makes of 9999-12-31 are any.
+    """
+    beyond = (moments < FIRST) | (moments >= LAST)
+    return (np.where(beyond, np.datetime64("NaT"), moments) if beyond.any() else moments), beyond
 
 
 def first_other(words: pa.Array, known: Sequence[str] = ()) -> int:

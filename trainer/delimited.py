@@ -114,6 +114,7 @@ class Delimited:
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns, with the types of the first block."""
+        self.text.update(self.dialect.codes)
         with open(self.path, "rb") as file, self._said():
             try:
                 schema = self._reader(file).schema

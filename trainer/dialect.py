@@ -38,6 +38,7 @@ class Dialect:
     skipped: int
     row_names: bool = False
     zeros: dict[str, str] = field(default_factory=dict)  # columns with values such as 01234, and the first of them
+    codes: tuple[str, ...] = ()  # columns with values such as 0x1f, which pandas and people take for text
 
 
 def encoding(data: bytes) -> str:
@@ -97,7 +98,7 @@ def recognised(
     if decimal == "auto":
         decimal = "." if separator == "," else _decimal(separator, head, lines)
     named = tuple(one or f"Unnamed: {number}" for number, one in enumerate(names))  # as pandas does
-    return Dialect(separator, decimal, written, named, above + lines, row_names, shape.zeros)
+    return Dialect(separator, decimal, written, named, above + lines, row_names, shape.zeros, shape.codes)
 
 
 def _decimal(separator: str, head: bytes, lines: int) -> str:
@@ -134,6 +135,7 @@ class _Shape:
     blank: int
     last_is_empty: bool
     zeros: dict[str, str]
+    codes: tuple[str, ...]
     first: str
 
     @property
@@ -169,12 +171,16 @@ def _shape(head: bytes, separator: str, whole: bool) -> _Shape | None:
     blank = len(head[:blank].splitlines())
     first = head.splitlines()[blank].decode(errors="replace").strip()[:60]
     ends = all(row.text.rstrip("\r\n").endswith(separator) for row in others)
-    zeros = {}
+    zeros, codes = {}, []
     for name, column in zip(names, table.columns, strict=True):
         coded = column.slice(1).filter(pc.match_substring_regex(column.slice(1), r"^0\d+$"))
         if len(coded):
             zeros[name] = coded[0].as_py()
-    return _Shape(names, table.num_rows - 1, tuple(row.actual_columns for row in others), blank, ends, zeros, first)
+        if pc.any(pc.match_substring_regex(column, r"^0[xX][0-9a-fA-F]+$")).as_py():
+            codes.append(name)
+    return _Shape(
+        names, table.num_rows - 1, tuple(row.actual_columns for row in others), blank, ends, zeros, tuple(codes), first
+    )
 
 
 def _rank(shape: _Shape, wanted: tuple[str, ...]) -> tuple[Any, ...]:

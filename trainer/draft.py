@@ -1,7 +1,7 @@
 """A table between reading and splitting: each column is understood by all its rows, and checked."""
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import columns, gather, split
+from trainer import columns, dates, gather, split
 from trainer.columns import Kind, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
@@ -166,6 +166,7 @@ def understood(
             kinds[name], others[name] = "datetime", gathered.others[name]
         else:
             kinds[name] = "number" if kind == "seconds" else kind  # type: ignore[assignment]
+    remarks += [remark for name in roles.features if kinds[name] == "datetime" for remark in _near(name, others, roles)]
     target, is_time = _target(gathered, roles, typed, decimal, decimals, remarks)
     seconds = [name for name in roles.features if isinstance(spellings.get(name), Clock)]
     seconds += [roles.target] if is_time or roles.kinds[roles.target] == "seconds" else []
@@ -178,6 +179,18 @@ def understood(
     return Draft(
         names, kinds, numeric, matrix, tally, others, target, keys, remarks, found, kept, group, spellings, orders
     )
+
+
+def _near(name: str, others: dict[str, Any], roles: Roles) -> Iterator[Remark]:
+    """Let dates that are too far away count as missing, and tell them; not in what the split goes by."""
+    moments, beyond = dates.computable(others[name])
+    if beyond.any() and name != roles.time:
+        first = int(np.argmax(beyond))
+        said = f"{str(others[name][first])[:10]} in row {first + 1}"
+        many = "1 date" if beyond.sum() == 1 else f"{beyond.sum()} dates"
+        told = f"{name}: {many} ({said}) before 1678 or after 2261 cannot be computed with: taken as missing"
+        others[name] = moments
+        yield Remark("dates", told)
 
 
 def _target(
