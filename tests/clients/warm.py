@@ -18,7 +18,7 @@ warnings.simplefilter("ignore")
 import skops.io  # noqa: E402, F401  # isort: skip
 import azure.ai.ml  # noqa: E402
 import azure.identity  # noqa: E402
-import azure.storage.blob  # noqa: E402, F401
+import azure.storage.blob  # noqa: E402
 import azureml.mlflow  # noqa: E402, F401
 import click  # noqa: E402, F401
 import mlflow.sklearn  # noqa: E402, F401
@@ -50,7 +50,9 @@ def run(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    azure.ai.ml.load_job(JOB)._validate()  # half of what a submission takes is the making of schemas, and imports for it
+    azure.ai.ml.load_job(
+        JOB
+    )._validate()  # half of what a submission takes is the making of schemas, and imports for it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
