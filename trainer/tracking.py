@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import causes, continued, processes, signals, store
+from trainer import continued, processes, signals, store
 from trainer.causes import DEFAULT_STORE, command, is_default
 from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
@@ -172,7 +172,7 @@ def session(given: Mapping[str, str], source: str) -> Iterator[Session]:
         store.check(registry, make=True)
     with said_to_server("begin"):
         begun = Session(source, {name: without_secrets(text) for name, text in given.items()}, mlflow.MlflowClient())
-    with causes.quiet(), _ending(begun):
+    with _ending(begun):
         if run_id := _given_run():
             _continue(begun, run_id, given)
         else:
