@@ -119,6 +119,25 @@ def test_importance_is_that_of_scikit_learn(name: str) -> None:
     np.testing.assert_allclose(ranked["std"], theirs.importances_std, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["elasticnet", "random_forest", "xgboost"])
+def test_a_feature_that_plays_no_part_is_not_shuffled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 40)), columns=[f"f{i}" for i in range(40)])
+    target = 9.0 * (frame["f7"].to_numpy() > 0)
+    few = {"max_depth": "1", "n_estimators": "3"} if "n_estimators" in ESTIMATORS[name].hyperparameters else {}
+    asked = settings.read(settings.defaults() | {"estimator": name} | few)
+    model = pipeline.make(asked, ESTIMATORS[name], [Column(one, "number", 0) for one in frame], frame)
+    pipeline.fit(ESTIMATORS[name], model, frame, target)
+    asked_for = evaluation.importance(model, frame, target, 0)
+    monkeypatch.setattr(pipeline, "used", lambda _, width: np.ones(width, dtype=bool))
+    pd.testing.assert_frame_equal(asked_for, evaluation.importance(model, frame, target, 0))
+    monkeypatch.undo()
+    kind, seen = type(model.named_steps["estimator"]), []
+    plain = kind.predict
+    monkeypatch.setattr(kind, "predict", lambda self, rows: (seen.append(len(rows)), plain(self, rows))[1])
+    evaluation.importance(model, frame, target, 0)
+    assert sum(seen) < 40 * len(frame)  # all 40 features are twice that
+
+
 def test_importance_of_a_wide_table_takes_fewer_rows_and_the_features_that_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

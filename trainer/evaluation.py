@@ -187,8 +187,9 @@ def importance(model: Any, features: pd.DataFrame, target: Floats, seed: int) ->
     if len(parts) > (most := max(IMPORTANCE_VALUES // matrix.size, 1)):
         chosen = np.sort(np.argsort(-_going_along(matrix, parts, predicted), kind="stable")[:most])
     orders = _orders(len(rows), int(np.clip(IMPORTANCE_PREDICTIONS // len(parts), 1, 5)), seed)
-    errors = np.empty((len(chosen), len(orders)))
-    jobs = list(np.ndindex(errors.shape))
+    errors = np.full((len(chosen), len(orders)), _rmse(actual, predicted))
+    used = pipeline.used(model, matrix.shape[1])
+    jobs = [job for job in np.ndindex(errors.shape) if used[parts[chosen[job[0]]]].any()]
     per_call = max(1, BATCH_VALUES // matrix.size)
     with progress("importance") as at:
         for start in range(0, len(jobs), per_call):

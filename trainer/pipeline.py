@@ -215,6 +215,20 @@ def prepared(
     return dense, [np.array(own, dtype=np.intp) for own in parts], lambda rows: _predicted(estimator, rows)
 
 
+def used(model: Any, width: int) -> npt.NDArray[np.bool_]:
+    """Say of each column that a fitted model's estimator sees whether it plays a part; where nobody knows, it does.
+
+    Those of a wide table mostly do not: no tree asks for them, or their coefficient is 0.
+    """
+    estimator = final(model)
+    weights = getattr(estimator, "coef_", None)
+    if weights is None and is_pipeline(model):
+        weights = getattr(estimator, "feature_importances_", None)
+    if weights is None or np.shape(weights) != (width,):
+        return np.ones(width, dtype=bool)
+    return np.asarray(weights) != 0
+
+
 def _predicted(estimator: Any, rows: Any) -> Floats:
     return np.asarray(estimator.predict(rows), dtype=np.float64)
 
