@@ -226,7 +226,7 @@ def used(model: Any, width: int) -> npt.NDArray[np.bool_]:
         weights = getattr(estimator, "feature_importances_", None)
     if weights is None or np.shape(weights) != (width,):
         return np.ones(width, dtype=bool)
-    return np.asarray(weights) != 0
+    return np.asarray(np.asarray(weights) != 0, dtype=np.bool_)
 
 
 def _predicted(estimator: Any, rows: Any) -> Floats:

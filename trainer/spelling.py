@@ -176,8 +176,6 @@ def _clock(formats: Sequence[str]) -> list[tuple[str, Any]]:
     ways = [("numbers", _numbers())]
     for number, one in enumerate(formats):
         reading = [
-            ("text", _text()),
-            ("bare", _function(np.strings.strip)),
             ("reader", _function(pd.to_datetime, format=one, errors="coerce")),
             ("moment", _function(np.asarray, dtype="datetime64[us]")),
             ("number", _function(np.asarray, dtype="float64")),
@@ -185,7 +183,7 @@ def _clock(formats: Sequence[str]) -> list[tuple[str, Any]]:
             ("column", _function(np.reshape, shape=(-1, 1))),
         ]
         ways.append((f"format{number}", reading))
-    return [("objects", _function(np.asarray, dtype="object")), *_either(ways)]
+    return [("text", _text()), ("bare", _function(np.strings.strip)), *_either(ways)]
 
 
 def _duration() -> list[tuple[str, Any]]:
