@@ -56,6 +56,14 @@ def test_numbers_with_a_mark_are_numbers_and_the_rule_is_told(what: str) -> None
     assert found.remark.code == "marks"
 
 
+@pytest.mark.parametrize("what", NUMBERS)
+def test_numbers_with_a_mark_are_read_so_again_where_they_are_known_to_be_numbers(what: str) -> None:
+    values, expected = NUMBERS[what]
+    again, other = columns.as_numbers(text(*values), ".")
+    assert other is None
+    assert np.array_equal(again, expected, equal_nan=True)
+
+
 def test_what_is_told_of_a_mark_names_row_and_value() -> None:
     gaps = read(*["5"] * 7, "?", *["6"] * 391, "?")
     assert gaps.kind == "integer"

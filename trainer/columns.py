@@ -263,8 +263,7 @@ def _marked(
     words, unit = without_unit(words, gaps)
     fits = {point: matches(words, pattern) & ~gaps for point, pattern in _STYLES.items()}
     present = counts[~gaps].sum()
-    order = [decimal, "," if decimal == "." else "."]
-    style = max(order, key=lambda point: counts[fits[point]].sum())  # the file's own, where both fit
+    style = max(_STYLES, key=lambda point: (counts[fits[point]].sum(), point == decimal))  # the file's, where both fit
     numbers = fits[style]
     share = counts[numbers].sum() / max(1, present)
     if not numbers[~gaps].all() or present < MOSTLY * counts.sum():
@@ -358,9 +357,11 @@ def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
     lower = pc.utf8_lower(words)
     spoken = pc.is_in(lower, pa.array(["true", "false"])).to_numpy(zero_copy_only=False)
     values = np.where(pc.equal(lower, "true").to_numpy(zero_copy_only=False), 1.0, 0.0)
-    fits = matches(words, _STYLES[decimal]) & ~gaps & ~spoken
+    styles = {point: matches(words, pattern) & ~gaps & ~spoken for point, pattern in _STYLES.items()}
+    style = max(_STYLES, key=lambda point: (styles[point].sum(), point == decimal))
+    fits = styles[style]
     if fits.any():
-        values[fits] = _values(words.filter(pa.array(fits)), decimal)
+        values[fits] = _values(words.filter(pa.array(fits)), style)
     rest = ~(fits | spoken | gaps)
     if rest.any() and (found := times(words.filter(pa.array(rest)))) is not None:
         values[rest] = found[0]
