@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from . import service
+from . import refusals
 from .console import command
 from .errors import UserError, nearest
 from .rules import check_cluster_name
@@ -122,7 +122,9 @@ def plan(
     allowed = quota(limits, size, asked.nodes, target.tier != "dedicated")
     remarks = target.remarks
     if allowed.verdict == "short":
-        remarks += (f"{allowed.text}: the job will wait in the queue (`{command('doctor')}` lists sizes that fit)",)
+        words = (*(("--serverless",) if asked.serverless else ()), *(("--low-priority",) if asked.low_priority else ()))
+        doctor = command("doctor", *words, *(("--nodes", str(asked.nodes)) if asked.nodes > 1 else ()))
+        remarks += (f"{allowed.text}: the job will wait in the queue (`{doctor}` lists sizes that fit)",)
     return replace(target, quota=allowed, price=size.price(target.tier) if size else None, remarks=remarks)
 
 
@@ -136,10 +138,13 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
     found = look(workspace, asked.name)
     size = _offered(workspace, asked, known) if found is None or asked.size else ""
     actual = _wanted(workspace, asked, size) if found is None else found
-    if asked.nodes > int(actual.max_instances):
+    most = actual.max_instances  # None where it is scaled by hand
+    if most is not None and asked.nodes > int(most):
         raise UserError(
-            f"the job asks for {asked.nodes} nodes, and the cluster {asked.name} has at most {actual.max_instances}",
-            "give fewer --nodes, or --cluster NAME and --max-nodes for a larger one",
+            f"the job asks for {asked.nodes} node{'s' if asked.nodes > 1 else ''}, and the cluster {asked.name} has at "
+            f"most {most}",
+            "give fewer --nodes, or --cluster NAME and --max-nodes for a larger one, or "
+            f"`az ml compute update -n {asked.name} --max-instances {asked.nodes}`",
         )
     remarks = () if found is None else _differences(asked, found)
     hints: tuple[str, ...] = ()
@@ -147,9 +152,9 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
         remarks += (f"the workspace's storage takes identities only, and {asked.name} has none: give --cluster NAME",)
     elif workspace.by_identity:
         who = f"$(az ml compute show -n {asked.name} --query identity.principal_id -o tsv)"
-        role = f"az role assignment create --assignee {who} --role '{service.BLOB_ROLE}' --scope {workspace.storage}"
+        role = f"az role assignment create --assignee {who} --role '{refusals.BLOB_ROLE}' --scope {workspace.storage}"
         hints += (f"once, for the cluster's own identity: {role}",)
-    nodes = f"{actual.min_instances} to {actual.max_instances} nodes"
+    nodes = "nodes" if most is None else f"{actual.min_instances} to {most} nodes"
     made = ", to be created" if found is None else ""
     return Target(
         asked=asked,
@@ -218,7 +223,7 @@ def _state(compute: Any) -> str:
 
 
 def _errors(compute: Any) -> str:
-    return service.message(Exception(str(compute.provisioning_errors or "no reason is given")))
+    return refusals.message(Exception(str(compute.provisioning_errors or "no reason is given")))
 
 
 def tier_of(tier: Any) -> Tier:
@@ -283,7 +288,7 @@ def create(workspace: Workspace, target: Target) -> None:
                     lambda: workspace.client.compute.begin_create_or_update(target.cluster),
                 )
             except UserError as error:
-                if service.status_of(error) != 403:
+                if refusals.status_of(error) != 403:
                     raise
                 raise UserError(
                     error.cause, "send it with --serverless, which needs no cluster; or ask an owner to create it"

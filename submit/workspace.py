@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import service
+from . import refusals, service
 from .console import Screen
 from .errors import UserError
 
@@ -158,7 +158,7 @@ class Workspace:
         try:
             return self.call(f"look up the {what}", function, service.ADVICE_PATIENCE)
         except (UserError, ResourceNotFoundError) as error:
-            status = service.status_of(error)
+            status = refusals.status_of(error)
             if status == 401:
                 raise
             why = {403: "not readable with your role", None: "the service does not answer"}.get(
@@ -213,11 +213,11 @@ def connect(address: Address, screen: Screen, interactive: bool) -> Workspace:
     scope = (address.subscription_id, address.resource_group, address.workspace_name)
 
     def ask() -> Workspace:
-        client = MLClient(credential, *scope, enable_telemetry=False, show_progress=False, retry_total=1)
+        client = MLClient(credential, *scope, enable_telemetry=False, show_progress=False, retry_total=0)
         found = client.workspaces.get(address.workspace_name)
         return Workspace(
             address=address,
-            location=str(found.location),
+            location=re.sub(r"\s", "", str(found.location)).lower(),  # "West Europe" in older ones
             tracking_uri=str(found.mlflow_tracking_uri),
             storage=str(found.storage_account or ""),
             by_identity=str(found.system_datastores_auth_mode).casefold() in ("identity", "userdelegationsas"),
@@ -229,6 +229,16 @@ def connect(address: Address, screen: Screen, interactive: bool) -> Workspace:
     try:
         return service.call(f"reach the workspace {address.workspace_name}", ask, screen)
     except ResourceNotFoundError as error:
+        if (code := refusals.code_of(error)) in ("SubscriptionNotFound", "InvalidSubscriptionId"):
+            raise UserError(
+                f"there is no subscription {address.subscription_id}, or your sign-in does not see it",
+                f"correct {address.source}; `az account list --refresh` lists those that you see",
+            ) from error
+        if code == "ResourceGroupNotFound":
+            raise UserError(
+                f"there is no resource group {address.resource_group!r} in subscription {address.subscription_id}",
+                f"correct {address.source}; `az group list --subscription {address.subscription_id}` lists them",
+            ) from error
         raise UserError(
             f"there is no workspace {address.workspace_name!r} in resource group {address.resource_group!r} of "
             f"subscription {address.subscription_id}",

@@ -11,7 +11,7 @@ import pytest
 import requests
 from azure.core.exceptions import ServiceRequestError
 
-from submit import service, workspace
+from submit import refusals, service, workspace
 from submit.console import Screen, clock, command, dollars, size
 from submit.workspace import Address, find_address, sign_in
 from tests.submitting import Answers, fake_workspace, refusal, ticking
@@ -203,7 +203,7 @@ def test_an_error_of_the_workspaces_mlflow_is_what_it_says_and_not_its_whole_doc
         "error_code": "BAD_REQUEST", "Error": {"Code": "UserError", "Message": "The request is invalid."},
         "Correlation": {"operation": "x"}, "Environment": "westeurope",
     }  # fmt: skip
-    assert service.message(mlflow.exceptions.RestException(document)) == "The request is invalid."
+    assert refusals.message(mlflow.exceptions.RestException(document)) == "The request is invalid."
 
 
 def test_nothing_that_is_said_holds_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
