@@ -83,6 +83,8 @@ class Target:
     ----------
     cluster : AmlCompute or None
         To be created; None where it is there, or where there is none.
+    is_ready : bool
+        Whether it is there, and nothing happens to it.
     price : float or None
         USD an hour of one node.
     remarks : tuple of str
@@ -96,6 +98,7 @@ class Target:
     tier: Tier
     text: str
     cluster: Any = None
+    is_ready: bool = False
     quota: Quota = UNKNOWN
     price: float | None = None
     remarks: tuple[str, ...] = ()
@@ -162,6 +165,7 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
         tier=tier_of(actual.tier),
         text=f"{asked.name}, {nodes} of {_described(known, str(actual.size))}, {tier_of(actual.tier)}{made}",
         cluster=actual if found is None else None,
+        is_ready=found is not None and _state(found) == "Succeeded",
         remarks=remarks,
         hints=hints,
     )
@@ -277,10 +281,13 @@ def create(workspace: Workspace, target: Target) -> None:
     UserError
         It is not permitted, or the service refuses.
     """
-    if target.asked.serverless:
+    if target.asked.serverless or target.is_ready:
         return
     name = target.asked.name
-    with workspace.screen.status(f"creating cluster {name}, half a minute or more"):
+    what = (
+        f"waiting for cluster {name}" if target.cluster is None else f"creating cluster {name}, half a minute or more"
+    )
+    with workspace.screen.status(what):
         if target.cluster is not None:
             try:
                 workspace.call(

@@ -1,12 +1,12 @@
 """The workspace: which one is meant, signing in, and asking it.
 
-What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `Workspace.mlflow`, `quiet`.
+What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `.jobs` and `.mlflow`, `quiet`.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -175,6 +175,25 @@ class Workspace:
         The public interface has no call that gives these without printing; `jobs.stream` itself asks here.
         """
         return self.client.jobs._runs_operations.get_run_details(name)
+
+    def jobs(self) -> Iterator[Any]:
+        """List the jobs, newest first; None for one that the client cannot read.
+
+        Left alone, the client ends its list at a job of a kind that it does not know, such as labeling.
+        """
+        from azure.ai.ml.exceptions import MlException
+
+        operations: Any = self.client.jobs
+        read = getattr(operations, "_handle_rest_errors", None)
+
+        def tolerant(job: Any) -> Any:
+            try:
+                return read(job) if read else None
+            except MlException:
+                return None
+
+        operations._handle_rest_errors = tolerant
+        return iter(operations.list())
 
     def mlflow(self) -> "MlflowClient":
         """Return a client of the workspace's MLflow, signed in with the same credential.

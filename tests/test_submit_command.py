@@ -335,11 +335,34 @@ def test_what_the_workspace_does_not_have_is_told(remote: Warm, standin: StandIn
     filed = remote(cwd=tmp_path, environ={"AZUREML_WORKSPACE_NAME": ""})
     assert filed.stderr.startswith("error: there is no workspace 'nobody' in resource group 'standin-group'")
     assert f"correct {tmp_path / 'config.json'}" in filed.stderr
-    standin.inject(Fault("no-identity", times=0))
-    nobody = remote(cwd=tmp_path)
-    assert nobody.returncode == 2
-    assert "nobody is signed in to Azure" in nobody.stderr
-    assert len(nobody.stderr.splitlines()) == 2
+    for named, cause in {
+        "AZURE_SUBSCRIPTION_ID": "there is no subscription nobody's, or your sign-in does not see it",
+        "AZURE_RESOURCE_GROUP": 'there is no resource group "nobody\'s" in subscription',
+    }.items():
+        elsewhere = remote(cwd=tmp_path, environ={named: "nobody's"})
+        assert elsewhere.stderr.startswith(f"error: {cause}"), elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "remedy"),
+    [
+        (Fault("no-identity", times=0), "nobody is signed in to Azure", "run `az login`"),
+        (Fault("expired-token", times=0, variant="Tenant"), "signed in to another tenant",
+         f"az login --tenant {names.TENANT}"),
+        (Fault("forbidden", times=0, variant="PrivateLink"), "outside of the designated private link",
+         "closed to public networks"),
+        (Fault("429", times=0, seconds=372), "asks to be left alone for 372 s", "try again then"),
+    ],
+)  # fmt: skip
+def test_a_workspace_that_lets_nobody_in_is_told_in_two_lines(
+    remote: Warm, standin: StandIn, fault: Fault, cause: str, remedy: str, tmp_path: Path
+) -> None:
+    standin.inject(fault)
+    done = remote("jobs", cwd=tmp_path)
+    assert done.returncode == 2
+    told, fix = done.stderr.splitlines()
+    assert cause in told
+    assert remedy in fix
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,21 @@ def test_a_log_that_is_refused_is_told_once_and_the_job_followed(
     assert "failed: User process 'python' exited with status code 2." in out
 
 
+def test_a_log_whose_address_has_expired_is_read_at_its_next_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expired = refusal(403, BLOB, "AuthenticationFailed")
+    states = [details("Running")] * 3 + [details("Completed")]
+    ask = Answers(expired, b"one\n", b"", again=True)
+    assert Job(monkeypatch, *states, says=lambda _: ask()).follow().status == "Completed"
+    assert "| one" in capsys.readouterr().out
+    always = Answers(expired, again=True)
+    assert Job(monkeypatch, *states, says=lambda _: always()).follow().status == "Completed"
+    out = capsys.readouterr().out
+    assert out.count("its log is not shown, and the job is followed all the same") == 1
+    assert "this machine's clock" in out
+
+
 def test_a_service_that_is_away_leaves_the_job_running(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(monkeypatch, details("Running"), refusal(503))
     assert job.follow() == Ending("unknown", detached=True)
