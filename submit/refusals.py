@@ -200,8 +200,12 @@ def storage_refuses(what: str, account: str, code: str, status: int, storage: st
     """
     if status == 409 and code not in ("", "PublicAccessNotPermitted", "KeyBasedAuthenticationNotPermitted"):
         return None
-    scope = storage if storage.rpartition("/")[2] == account else f"(the id of {account})"
-    grant = f"az role assignment create --assignee (you) --role '{BLOB_ROLE}' --scope {scope}"
+    scope = (
+        storage
+        if storage.rpartition("/")[2] == account
+        else f"$(az storage account show -n {account} --query id -o tsv)"
+    )
+    grant = f"az role assignment create --assignee YOUR_SIGN_IN_NAME --role '{BLOB_ROLE}' --scope {scope}"
     cause = f"the storage account {account} refuses to {what} ({status}{' ' + code if code else ''})"
     if code == "AuthenticationFailed":
         return UserError(
