@@ -181,7 +181,7 @@ def test_without_the_projects_packages_it_says_what_to_type(given: list[str], tm
 
 def test_a_pipe_and_a_file_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     (tmp_path / "売上 m².csv").write_text("a\n1\n")
-    environ = without_azure() | {"PYTHONIOENCODING": "ascii"}
+    environ = without_azure() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     line = [*command("--dry-run", "-P", "target=prix m² 進行度", "--data", "売上 m².csv")]
     done = subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

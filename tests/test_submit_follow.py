@@ -346,6 +346,22 @@ def test_a_job_that_the_client_cannot_read_is_counted_and_no_more(capsys: pytest
     assert out[-1][:4] == ["and", "2", "of", "kinds"]
 
 
+def test_a_kind_of_jobs_that_the_client_does_not_know_does_not_end_the_list() -> None:
+    from azure.ai.ml.exceptions import JobException
+
+    class Operations:
+        def _handle_rest_errors(self, job: str) -> str:
+            if job == "labeling":
+                raise JobException("Unsupported job type Labeling", no_personal_data_message="")
+            return job.upper()
+
+        def list(self) -> Any:
+            return (self._handle_rest_errors(job) for job in ("a", "labeling", "b"))
+
+    workspace = fake_workspace(SimpleNamespace(jobs=Operations()))
+    assert list(workspace.jobs()) == ["A", None, "B"]
+
+
 def test_rmse_and_cost_are_of_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = SimpleNamespace(
         info=SimpleNamespace(run_id="a", start_time=0, end_time=1_800_000),
