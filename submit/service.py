@@ -1,5 +1,6 @@
 """Every call to the service: tried again where that helps, and explained where it does not."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ T = TypeVar("T")
 # How long a call is tried again: for advice, while a person waits for an answer, and while a job runs anyway.
 ADVICE_PATIENCE, PATIENCE, LONG_PATIENCE = 5.0, 120.0, 1800.0
 LONGEST_PAUSE = 15.0
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _TRANSIENT = frozenset((408, 409, 429, 500, 502, 503, 504))
 # Another client may be doing the same thing at this moment; but what still conflicts then will do so for ever. A 401
 # makes the client drop its token and ask for another, once.
@@ -80,15 +82,7 @@ def call(what: str, function: Callable[[], T], screen: Screen, patience: float =
         return retrying(function)
     except RetryError as lost:
         error = lost.last_attempt.exception()
-        if (longer := asked_to_wait(error)) > patience:
-            raise UnreachableError(
-                f"could not {what}: {_reason(status_of(error))}, and asks to be left alone for {longer:.0f} s",
-                "try again then: it has had too many requests, of this machine or of others in the subscription",
-            ) from error
-        raise UnreachableError(
-            f"could not {what}: {_reason(status_of(error))} for {patience:.0f} s",
-            "check the network and https://status.azure.com, then try again",
-        ) from error
+        raise _given_up(what, error, patience) from error
     except ResourceNotFoundError:
         raise
     except Exception as error:
@@ -112,6 +106,22 @@ def _passes(error: BaseException, status: int | None) -> bool:
     links = list(chain(error))
     return not any(isinstance(link, ClientAuthenticationError) for link in links) and any(
         isinstance(link, broken) for link in links
+    )
+
+
+def _given_up(what: str, error: BaseException | None, patience: float) -> UnreachableError:
+    """Say what was waited for in vain."""
+    status = status_of(error)
+    if (longer := asked_to_wait(error)) > patience:
+        return UnreachableError(
+            f"could not {what}: {_reason(status)}, and asks to be left alone for {longer:.0f} s",
+            "try again then: it has had too many requests, of this machine or of others in the subscription",
+        )
+    proxies = [name for name in _PROXIES if os.environ.get(name)] if status is None else []
+    through = f", the proxy that {proxies[0]} names" if proxies else ""
+    return UnreachableError(
+        f"could not {what}: {_reason(status)} for {patience:.0f} s",
+        f"check the network{through} and https://status.azure.com, then try again",
     )
 
 

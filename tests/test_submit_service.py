@@ -143,11 +143,14 @@ def test_a_failure_that_stays_is_told_in_two_lines_without_secrets(
     answers: list[Any], kind: type[UserError], cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = ticking(monkeypatch)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:SECRET@proxy.test:8080")
     with pytest.raises(kind, match=cause) as caught:
         service.call("try", ask := Answers(*answers, again=True), Screen(terminal=False), patience=100)
     assert type(caught.value) is kind
     assert "SECRET" not in str(caught.value)
     assert ticks.now <= 100
+    assert ("that HTTPS_PROXY names" in caught.value.remedy) == ("no answer" in cause)
     assert ask.calls <= (2 if "nobody is signed in" in cause else 20)  # a token is asked for again once
 
 
