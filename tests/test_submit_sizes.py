@@ -215,7 +215,7 @@ def test_a_cluster_that_may_not_be_created_names_the_way_without_one() -> None:
     target = compute.Target(compute.Asked(), "s", "dedicated", "", cluster=cluster())
     with pytest.raises(UserError, match="not permitted to create the cluster cpu-cluster") as caught:
         compute.create(fake_workspace(client), target)
-    assert "--serverless" in caught.value.remedy
+    assert caught.value.remedy.startswith("send it with --serverless")
 
 
 def test_a_quota_that_is_too_small_names_the_sizes_of_its_own_kind() -> None:
