@@ -278,8 +278,9 @@ def quiet() -> None:
 
     _azureml_polling.print = lambda *_, **__: None  # type: ignore[attr-defined]  # a dot at each look at an operation
 
-    # A call is tried again here, with a line that says so.
+    # A call is tried again here, with a line that says so; nobody waits for minutes without a word.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
     for name in ("azure", "azure.ai.ml", "azureml", "mlflow", "msal", "msrest", "urllib3", "requests", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -222,6 +222,10 @@ def test_jobs_lists_the_job_with_its_rmse_and_what_it_cost(
     line = rf"^{submitted.job} +Completed +48\.0518 +\d\.\d+ USD +\d+ (s|min) +mlflow-trainer$"
     assert re.search(line, done.stdout, re.MULTILINE), done.stdout
     assert done.stdout.splitlines()[-1] == "and 2 of kinds that this client cannot read"
+    standin.inject(Fault("429", route="/mlflow/", times=0, seconds=372))
+    busy = remote("jobs", "-n", 1, cwd=tmp_path)
+    assert (busy.returncode, busy.stderr) == (0, "")
+    assert "\nruns: the service does not tell (429)\n" in busy.stdout
 
 
 def test_doctor_finds_all_well_and_says_what_is_not(
