@@ -55,7 +55,8 @@ def status_of(error: BaseException | None) -> int | None:
         ):
             if isinstance(value, int):
                 return value
-        if hasattr(link, "get_http_status_code"):
+        # MLflow's client says 500 of what has never reached a server, too
+        if hasattr(link, "get_http_status_code") and (hasattr(link, "json") or link.error_code != "INTERNAL_ERROR"):  # type: ignore[attr-defined]
             return int(link.get_http_status_code())
     return None
 

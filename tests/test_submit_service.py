@@ -287,6 +287,14 @@ def test_an_error_of_the_workspaces_mlflow_is_what_it_says_and_not_its_whole_doc
     assert refusals.message(mlflow.exceptions.RestException(document)) == "The request is invalid."
 
 
+def test_what_never_reached_mlflow_is_no_answer_of_it() -> None:
+    lost = mlflow.MlflowException("API request to https://h failed with exception broken")
+    lost.__cause__ = requests.ConnectionError("broken")
+    assert refusals.status_of(lost) is None
+    assert refusals.status_of(mlflow.exceptions.RestException({"error_code": "INTERNAL_ERROR"})) == 500
+    assert refusals.status_of(mlflow.MlflowException("no", mlflow.protos.databricks_pb2.PERMISSION_DENIED)) == 403
+
+
 def test_nothing_that_is_said_holds_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(terminal=False)
     screen.say(BLOB)
