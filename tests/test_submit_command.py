@@ -63,8 +63,8 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     assert {name for name in modules if name.partition(".")[0] in ("submit", "trainer")} == {
         "submit.artifacts", "submit.compute", "submit.console", "submit.data", "submit.environment", "submit.errors",
         "submit.follow", "submit.git", "submit.job", "submit.log", "submit.outputs", "submit.own", "submit.project",
-        "submit.project_environment", "submit.refusals", "submit.rules", "submit.secrets", "submit.service", "submit.signals",
-        "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
+        "submit.project_environment", "submit.refusals", "submit.rules", "submit.secrets", "submit.service",
+        "submit.signals", "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
         "trainer", "trainer.errors", "trainer.estimators", "trainer.git", "trainer.readers", "trainer.secrets",
         "trainer.settings", "trainer.signals",
     }  # fmt: skip
