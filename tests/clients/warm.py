@@ -11,6 +11,7 @@ import runpy
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
 warnings.simplefilter("ignore")
 
@@ -21,6 +22,8 @@ import azure.storage.blob  # noqa: E402, F401
 import azureml.mlflow  # noqa: E402, F401
 import click  # noqa: E402, F401
 import mlflow.sklearn  # noqa: E402, F401
+
+JOB = Path(__file__).resolve().parents[2] / "submit" / "job.yml"
 
 
 def run(order: dict[str, object]) -> None:
@@ -47,6 +50,7 @@ def run(order: dict[str, object]) -> None:
 
 
 def main() -> None:
+    azure.ai.ml.load_job(JOB)._validate()  # half of what a submission takes is the making of schemas, and imports for it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
