@@ -13,7 +13,7 @@ from mlflow.exceptions import ExecutionException
 from submit import backend, follow, submission
 from submit.backend import AmlRun, Backend, Config, Detached, read_config
 from submit.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECRET
 from tests.standin import StandIn
 from tests.submitting import fake_workspace
 
@@ -164,6 +164,7 @@ def test_mlflow_run_sends_follows_and_fetches(standin: StandIn, tmp_path: Path) 
     assert "verified  no: its project records nothing to score again" in done.stdout
     assert "rows      3.0" in done.stdout
     assert (tmp_path / "outputs" / name / "user_logs" / "std_log.txt").is_file()
+    assert not SECRET.search(done.stdout + done.stderr)
     from tests import standin_http as http
 
     run = http.run(standin, name)
