@@ -64,9 +64,20 @@ class Artifacts:
 @contextmanager
 def artifacts(workspace: Workspace, name: str, job: Any = None) -> Iterator[Artifacts]:
     """Open the place where a job stores its artifacts; `job` is what `look` has returned, if it was asked."""
+    default = getattr(((job or look(workspace, name)).outputs or {}).get("default"), "path", None)
+    with stored_at(workspace, str(default), ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")) as stored:
+        yield stored
+
+
+@contextmanager
+def stored_at(workspace: Workspace, address: str, otherwise: tuple[str, str] | None = None) -> Iterator[Artifacts]:
+    """Open the place that an address of a datastore names; `otherwise`, where it names none."""
     from azure.storage.blob import ContainerClient, LinearRetry
 
-    store, prefix = _place(name, job or look(workspace, name))
+    found = _DATASTORE.fullmatch(address)
+    if found is None and otherwise is None:
+        raise VerificationError(f"{_short(address)} is no place in a datastore", "look at the job in the studio")
+    store, prefix = (found["store"], found["path"]) if found else otherwise or ("", "")
     with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
         yield Artifacts(workspace, store, prefix, container)
 
@@ -94,12 +105,6 @@ def look(workspace: Workspace, name: str) -> Any:
         return workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
     except ResourceNotFoundError as error:
         raise no_such_job(workspace, name) from error
-
-
-def _place(name: str, job: Any) -> tuple[str, str]:
-    default = (job.outputs or {}).get("default")
-    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
-    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
 
 
 def no_such_job(workspace: Workspace, name: str) -> UserError:
@@ -154,7 +159,7 @@ def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified | Fetch
     why = unverified(job)
     if final.exists():
         return verify(final, name) if why is None else _counted(final, why)
-    with _beside(final) as partial, workspace.screen.status("downloading"):
+    with beside(final) as partial, workspace.screen.status("downloading"):
         with artifacts(workspace, name, job) as stored:
             download(stored, name, partial)
         if why is None:
@@ -168,6 +173,8 @@ def unverified(job: Any) -> str | None:
     """Say why what a job has stored cannot be verified; None where it can."""
     if (job.tags or {}).get("project") != own.project_tag():
         return "its project records nothing to score again"
+    if own.PREDICTIONS in (job.outputs or {}):
+        return "it has trained no model"
     return None if own.is_here() else "its model is scored again in the trainer's own folder and environment"
 
 
@@ -181,7 +188,7 @@ def _count(folder: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _beside(final: Path) -> Iterator[Path]:
+def beside(final: Path) -> Iterator[Path]:
     """Yield a folder beside `final` that is gone afterwards, unless it was moved there."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from .git import Git, ask_git
 from .job import Staged, Work
 from .own import Trainer
 from .secrets import holds_secret, without_secrets
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.projects._project_spec import EntryPoint
@@ -126,6 +127,10 @@ class Project:
             for name in extra
         )
         return Work(entry, parameters, files, command, ", ".join(shown) or "all defaults", names, remarks)
+
+    def settle(self, _: Workspace, work: Work) -> Work:
+        """Nothing is open: what is said in MLproject and on the command line is all."""
+        return work
 
     def _entry(self, name: str) -> "EntryPoint":
         """Return an entry point: one of MLproject, or a script of the folder."""
