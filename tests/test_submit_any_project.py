@@ -177,16 +177,19 @@ def pins(found: Any) -> list[str]:
 
 def test_what_a_job_logs_with_is_added_and_told(tmp_path: Path) -> None:
     found = environment(project(tmp_path))
-    assert pins(found)[:2] == ["mlflow", "numpy"]
+    assert pins(found)[:2] == ["mlflow<3", "numpy"]
     assert [one.partition("<=")[0] for one in pins(found)[2:]] == ["azureml-mlflow"]
-    assert found.source == "conda.yaml; added: azureml-mlflow, with which the job speaks to the workspace"
+    assert found.source == (
+        "conda.yaml; added: azureml-mlflow, with which the job speaks to the workspace; "
+        "mlflow<3, for log_model of mlflow 3 fails in a workspace"
+    )
     (tmp_path / "conda.yaml").write_text("dependencies: [python=3.11, numpy]\n")
     found = environment(tmp_path)
     assert found.conda["dependencies"][:3] == ["python=3.11", "numpy", "pip"]
-    assert "mlflow-skinny" in pins(found)
+    assert "mlflow-skinny<3" in pins(found)
     assert "added: mlflow-skinny and azureml-mlflow" in found.source
     (tmp_path / "conda.yaml").write_text("dependencies: [python=3.11, pip, {pip: [mlflow, azureml-mlflow]}]\n")
-    assert pins(environment(tmp_path)) == ["mlflow", "azureml-mlflow"]
+    assert pins(environment(tmp_path)) == ["mlflow<3", "azureml-mlflow"]
     other = environment(tmp_path, "mine:1")
     assert (other.image, other.version == environment(tmp_path).version) == ("mine:1", False)
 
@@ -196,11 +199,32 @@ def test_a_python_env_becomes_a_conda_file_with_its_requirements(tmp_path: Path)
     files = {"python_env__yaml": text, "more__txt": "mlflow  # tracking\n\n-r last.txt\n", "last__txt": "scipy>=1\n"}
     found = environment(project(tmp_path, "python_env: python_env.yaml", **files))
     assert found.conda["dependencies"][:3] == ["python=3.10", "pip==24.0", "setuptools"]
-    assert pins(found)[:3] == ["mlflow", "scipy>=1", "pandas"]
+    assert pins(found)[:3] == ["mlflow<3", "scipy>=1", "pandas"]
     os.remove(tmp_path / "conda.yaml")
     os.remove(tmp_path / "python_env.yaml")
     none = environment(project(tmp_path / "none", "name: x", conda__yml=""), None)
     assert none.conda
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [
+        ("mlflow>=1.0", "mlflow>=1.0,<3"),
+        ("mlflow[extras]>=2 ; python_version > '3'", 'mlflow[extras]<3,>=2; python_version > "3"'),
+        ("mlflow<=3.1", "mlflow<=3.1,<3"),
+        ("mlflow~=2.9", None),
+        ("mlflow==2.22.0", None),
+        ("mlflow==3.1", None),
+        ("mlflow !", None),
+    ],
+)
+def test_mlflow_3_is_held_off_where_the_project_leaves_it_open(wanted: str, sent: str | None, tmp_path: Path) -> None:
+    folder = project(tmp_path, conda__yaml=f'dependencies: [pip, {{pip: ["{wanted}"]}}]\n')
+    found = environment(folder)
+    assert pins(found)[0] == (sent or wanted)
+    assert ("fails" in found.source) == (sent is not None or wanted == "mlflow==3.1")
+    (folder / "conda.yaml").write_text("dependencies: [conda-forge::mlflow >=1, pip]\n")
+    assert environment(folder).conda["dependencies"][0] == "conda-forge::mlflow >=1,<3"
 
 
 @pytest.mark.parametrize(
