@@ -1,7 +1,7 @@
 """The environment of a project, as its MLproject declares it, for Azure Machine Learning.
 
 A job speaks to the workspace's MLflow with azureml-mlflow, which the project's own environment has no reason to have:
-it is added, and the user is told. Where the project leaves it open, mlflow is held below 3: `log_model` of mlflow 3 asks
+it is added, and the user is told. Where mlflow is left open, it is held below 3: `log_model` of mlflow 3 asks
 for logged models, which a workspace does not have, and the run fails (Azure/azure-sdk-for-python#44896).
 """
 
