@@ -125,8 +125,20 @@ class Project:
         remarks = tuple(
             f"{entry} has no parameter {name!r}{nearest(name, point.parameters)}: passed on as --{name}, as MLflow does"
             for name in extra
+        ) + tuple(
+            f"{name} is text, and {value} is a file of this machine, which is not sent: MLproject's `{name}: path` uploads it"
+            for name, value in parameters.items()
+            if name not in files and self._is_outside(value)
         )
         return Work(entry, parameters, files, command, ", ".join(shown) or "all defaults", names, remarks)
+
+    def _is_outside(self, value: str) -> bool:
+        """Whether a text names a file of this machine which the code would find here, and not on a node."""
+        try:
+            path = (self.root / value).resolve()
+            return path.is_file() and self.root.resolve() not in path.parents
+        except (OSError, ValueError):  # no name of a file
+            return False
 
     def settle(self, _: Workspace, work: Work) -> Work:
         """Nothing is open: what is said in MLproject and on the command line is all."""

@@ -100,6 +100,17 @@ def test_a_parameter_that_cannot_be_is_told(given: tuple[str, ...], cause: str, 
     assert "TOPSECRET" not in str(caught.value)
 
 
+def test_a_file_of_this_machine_that_is_given_as_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "beside.csv").write_text("a\n1\n")
+    folder = project(tmp_path / "p")
+    for value, is_told in (("../beside.csv", True), ("data/table.csv", False), ("..", False), ("x" * 400, False)):
+        with opened(str(folder)) as found:
+            remarks = found.read_work("main", [f"note={value}"], None, 1).remarks
+        assert [remark.startswith(f"note is text, and {value} is a file of this machine") for remark in remarks] == (
+            [True] if is_told else []
+        )
+
+
 @pytest.mark.parametrize(
     ("entry", "cause"),
     [("mian", "has no entry point 'mian'; did you mean 'main'?"), ("no.py", "has no entry point 'no.py'"),
