@@ -126,7 +126,7 @@ class Project:
             f"{entry} has no parameter {name!r}{nearest(name, point.parameters)}: passed on as --{name}, as MLflow does"
             for name in extra
         ) + tuple(
-            f"{name} is text, and {value} is a file of this machine, which is not sent: MLproject's `{name}: path` uploads it"
+            f"{name} is text, and {value} is a file of this machine, which is not sent: of type path it is uploaded"
             for name, value in parameters.items()
             if name not in files and self._is_outside(value)
         )
