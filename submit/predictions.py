@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import outputs
+from .artifacts import look, stored_at
 from .console import size
 from .errors import UserError, VerificationError
 from .own import PREDICTIONS
@@ -20,14 +21,14 @@ def bring_home(workspace: Workspace, name: str, folder: Path, home: Path | None)
     home : Path or None
         The file to write.
     """
-    address = getattr((outputs.look(workspace, name).outputs or {}).get(PREDICTIONS), "path", None)
+    address = getattr((look(workspace, name).outputs or {}).get(PREDICTIONS), "path", None)
     if address is None:
         return None
     with (
         outputs.beside(home or folder / PREDICTIONS) as partial,
         workspace.screen.status("downloading the predictions"),
     ):
-        with outputs.stored_at(workspace, str(address)) as stored:
+        with stored_at(workspace, str(address)) as stored:
             outputs.download(stored, name, partial)
         found = [path for path in partial.rglob("*") if path.is_file()]
         if len(found) != 1 or found[0].parent != partial:

@@ -100,8 +100,8 @@ def home(monkeypatch: pytest.MonkeyPatch, files: list[str], folder: Path, target
             (partial / file).write_text("new")
 
     place = SimpleNamespace(path="azureml://datastores/workspaceblobstore/paths/azureml/predict-1/predictions/")
-    monkeypatch.setattr(outputs, "look", lambda *_: SimpleNamespace(outputs={"predictions": place}))
-    monkeypatch.setattr(outputs, "stored_at", stored)
+    monkeypatch.setattr(predictions, "look", lambda *_: SimpleNamespace(outputs={"predictions": place}))
+    monkeypatch.setattr(predictions, "stored_at", stored)
     monkeypatch.setattr(outputs, "download", download)
     metrics = {"rows": 9.0, "rmse": 2.0, "rmse_low": 1.0, "rmse_high": 3.0, "coverage_90": 0.9}
     run = SimpleNamespace(data=SimpleNamespace(metrics=metrics))
