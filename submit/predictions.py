@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import outputs
 from .artifacts import look, stored_at
-from .console import size
+from .console import command, size
 from .errors import UserError, VerificationError
 from .own import PREDICTIONS
 from .workspace import Workspace
@@ -39,7 +39,9 @@ def bring_home(workspace: Workspace, name: str, folder: Path, home: Path | None)
         try:
             found[0].replace(target)
         except OSError as error:
-            raise UserError(f"cannot write {target}: {error.strerror}", "give --output-dir another folder") from error
+            raise UserError(
+                f"cannot write {target}: {error.strerror}", f"{command('attach', name)}  # brings them into {folder}"
+            ) from error
     run = workspace.advice("metrics", lambda: workspace.mlflow().get_run(name))
     return [("predictions", f"{target} ({size(length)})"), *_measured(run.data.metrics if run else {})]
 
