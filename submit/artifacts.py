@@ -47,9 +47,20 @@ class Artifacts:
 @contextmanager
 def artifacts(workspace: Workspace, name: str, job: Any = None) -> Iterator[Artifacts]:
     """Open the place where a job stores its artifacts; `job` is what `look` has returned, if it was asked."""
+    default = getattr(((job or look(workspace, name)).outputs or {}).get("default"), "path", None)
+    with stored_at(workspace, str(default), ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")) as stored:
+        yield stored
+
+
+@contextmanager
+def stored_at(workspace: Workspace, address: str, otherwise: tuple[str, str] | None = None) -> Iterator[Artifacts]:
+    """Open the place that an address of a datastore names; `otherwise`, where it names none."""
     from azure.storage.blob import ContainerClient, LinearRetry
 
-    store, prefix = _place(name, job or look(workspace, name))
+    found = _DATASTORE.fullmatch(address)
+    if found is None and otherwise is None:
+        raise UserError(f"{address[:80]!r} is no place in a datastore", "look at the job in the studio")
+    store, prefix = (found["store"], found["path"]) if found else otherwise or ("", "")
     with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
         yield Artifacts(workspace, store, prefix, container)
 
@@ -98,12 +109,6 @@ def look(workspace: Workspace, name: str) -> Any:
         return workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
     except ResourceNotFoundError as error:
         raise no_such_job(workspace, name) from error
-
-
-def _place(name: str, job: Any) -> tuple[str, str]:
-    default = (job.outputs or {}).get("default")
-    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
-    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
 
 
 def no_such_job(workspace: Workspace, name: str) -> UserError:

@@ -6,6 +6,7 @@
     python submit/remote.py --serverless             # without a cluster
     python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py -e compare               # try all estimators
+    python submit/remote.py -e predict --data new.csv -P output=predictions.csv    # score a table with a model
     python submit/remote.py --project DIR_OR_URL -e ENTRY -P name=value    # any other MLflow project
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
@@ -82,7 +83,8 @@ _nodes = click.option(
 @click.option("--version", metavar="REF", help="Of a project in Git: a commit, a branch or a tag.")
 @click.option(
     "-e", "--entry-point", default="main", show_default=True, metavar="NAME",
-    help="MLproject's: here main trains a model, sweep searches for its hyperparameters, compare tries all estimators.",
+    help="MLproject's: here main trains a model, sweep searches for hyperparameters, compare tries all estimators, "
+    "predict scores a new table.",
 )  # fmt: skip
 @click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(

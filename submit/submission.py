@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from . import compute, data, follow, job, outputs, own, rules, sizes
+from . import compute, data, follow, job, outputs, own, predictions, rules, sizes
 from .console import Screen, can_ask, clock, command, dollars, size
 from .environment import Environment, create_environment, has_environment
 from .errors import Interrupted, UserError
@@ -123,7 +123,8 @@ def send(submission: Submission) -> Sent | None:
         known, limits = sizes.sizes(workspace), sizes.usages(workspace)
         target = compute.plan(workspace, submission.where, known, limits)
         files = {name: data.look_up(workspace, file) for name, file in submission.work.files.items()}
-        submission = replace(submission, work=replace(submission.work, files=files))
+        work = submission.project.settle(workspace, replace(submission.work, files=files))
+        submission = replace(submission, work=work)
         is_new = not has_environment(workspace, environment)
     scratch = tempfile.TemporaryDirectory(prefix="submit-", ignore_cleanup_errors=True)
     try:
@@ -179,6 +180,7 @@ def _rows(
         ("code", f"{staged.files} files, {size(staged.bytes)}"),
         *((name, file.text) for name, file in work.files.items()),
         *([("nodes", f"{nodes}, which train one model together")] if nodes > 1 else []),
+        *work.told,
         ("parameters", work.changes),
         *(("", f"! {remark}") for remark in work.remarks),
     ]
@@ -188,7 +190,8 @@ def _rows(
 def finish(sent: Sent) -> int:
     """Follow a job that was sent, again where its node was taken away, and conclude; return the exit code."""
     ending = _follow_until_done(sent)
-    return conclude(sent.workspace, sent.name, ending, sent.submission.output_dir, sent.price or UNKNOWN)
+    asked = sent.submission
+    return conclude(sent.workspace, sent.name, ending, asked.output_dir, sent.price or UNKNOWN, home=asked.work.home)
 
 
 def _follow_until_done(sent: Sent) -> follow.Ending:
@@ -288,6 +291,7 @@ def conclude(
     output_dir: Path,
     price: float | None,
     register: bool = False,
+    home: Path | None = None,
 ) -> int:
     """Fetch and verify what there is, say in the end how it stands, and return the exit code.
 
@@ -297,6 +301,8 @@ def conclude(
         USD an hour of all its nodes; None to look it up, `UNKNOWN` where that was done in vain.
     register : bool
         Register the model where the job could not.
+    home : Path or None
+        Where the predictions of a job that has scored a table go; None for its folder of results.
     """
     screen = workspace.screen
     if ending.detached:
@@ -312,13 +318,9 @@ def conclude(
     try:
         found = outputs.fetch(workspace, name, output_dir)
         if isinstance(found, outputs.Fetched):
-            screen.pairs(
-                [
-                    ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
-                    ("verified", f"no: {found.why}"),
-                    *_metric_rows(workspace, name),
-                ]
-            )
+            rows = predictions.bring_home(workspace, name, found.folder, home)
+            rows = [("verified", f"no: {found.why}"), *_metric_rows(workspace, name)] if rows is None else rows
+            screen.pairs([("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"), *rows])
             return DONE
         model = _model_rows(workspace, found.metric, register)
     except KeyboardInterrupt:
