@@ -43,7 +43,7 @@ def test_a_version_is_registered_whole_or_not_at_all(store: mlflow.MlflowClient)
 
 
 def test_a_clean_up_that_fails_does_not_hide_what_failed(
-    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise mlflow.MlflowException("the entire model container cannot be deleted", PERMISSION_DENIED)
@@ -52,6 +52,11 @@ def test_a_clean_up_that_fails_does_not_hide_what_failed(
     with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "kept", "file:///x", {}, None):
         raise ZeroDivisionError
     assert numbers(store, "kept") == []
+    monkeypatch.setattr(mlflow.MlflowClient, "delete_model_version", refuse)
+    with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "kept", "file:///x", {}, None):
+        raise ZeroDivisionError
+    assert "could not take back version 1 of kept" in caplog.text
+    assert "the next run of kept tries again" in caplog.text
 
 
 def test_tags_are_set_one_by_one_where_a_creation_with_tags_is_refused(

@@ -4,6 +4,7 @@ A version is registered whole or not at all, and the alias moves last: an alias 
 Where somebody has deleted that version by hand, there is no champion, and whoever asks is told so.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ ATTEMPTS = 8
 # A kill between the verdict and the end of the run concerns one of the newest versions; their runs are looked at.
 NEWEST = 3
 LOOK = "check the name, the version and MLFLOW_TRACKING_URI; the UI shows the models that there are"
+_logger = logging.getLogger(__name__)
 # A run's id in the address of its artifacts: MLflow's own, and that of a workspace (`.../runs/JOB/artifacts/...`).
 _RUN = re.compile(r"([0-9a-f]{32})/artifacts(?:/|$)|(?<=/runs/)([^/]+)/artifacts(?:/|$)")
 # A registry that has a version of this name already, in MLflow's words and a workspace's.
@@ -135,8 +137,11 @@ def registered(run: Run, name: str, source: str, tags: Mapping[str, str], model_
             version = _create_version(client, name, source, run.id, {**tags, VERDICT: PENDING}, model_id)
         yield version
     except BaseException as error:
-        with suppress(UserError), signals.hurried(error):  # what is said of the clean-up came second
-            _take_back(client, name, version or _of_run(client, name, run.id), is_new)
+        with signals.hurried(error):
+            try:
+                _take_back(client, name, version or _of_run(client, name, run.id), is_new)
+            except UserError as second:
+                _logger.warning("! %s; the next run of %s tries again", second.cause, name)
         raise
 
 
@@ -190,7 +195,7 @@ def _take_back(client: "MlflowClient", name: str, version: str | None, is_new: b
         with said_to_server(f"take back version {version} of {name}"):
             client.delete_model_version(name, version)
     if is_new and not versions(client, name):
-        with said_to_server(f"take back the registered model {name}"):
+        with suppress(UserError), said_to_server(f"take back the registered model {name}"):
             client.delete_registered_model(name)  # a workspace refuses: an empty model does no harm
 
 
