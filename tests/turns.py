@@ -176,6 +176,14 @@ def simplified() -> Iterator[None]:
 TEST: Any = SimpleNamespace(target=None, groups=None)
 
 
+def contestant(client: Any, number: str, rmse: float) -> Verdict:
+    """Do what a run does that registers a version of this rmse."""
+    client.tags[number] = {"rmse": repr(rmse)}
+    challenger = Challenger("m", number, client.tags[number], {}, TEST, np.array([rmse]), 0)
+    compared = comparison.against_champion(client, challenger)
+    return promotion.contest(client, challenger, compared) if compared.verdict.promoted else compared.verdict
+
+
 def play(
     rmses: list[float], seed: int, has_aliases: bool = True, killed: tuple[int, int] | None = None
 ) -> tuple[Registry, dict[str, Verdict]]:
@@ -187,15 +195,8 @@ def play(
     registry.promote(client, "m", "1", "none")
     ended: dict[str, Verdict] = {}
 
-    def run(number: str, rmse: float) -> None:
-        client.tags[number] = {"rmse": repr(rmse)}
-        challenger = Challenger("m", number, client.tags[number], {}, TEST, np.array([rmse]), 0)
-        compared = comparison.against_champion(client, challenger)
-        promoted = compared.verdict.promoted
-        ended[number] = promotion.contest(client, challenger, compared) if promoted else compared.verdict
-
     def one(number: int, rmse: float) -> Callable[[], None]:
-        return lambda: run(str(number), rmse)
+        return lambda: ended.update({str(number): contestant(client, str(number), rmse)})
 
     turns = Turns([one(number, rmse) for number, rmse in enumerate(rmses, 2)], seed, killed)
     client.pause = turns.pause
@@ -205,16 +206,21 @@ def play(
 
 
 def wrong(client: Any, rmses: list[float], ended: dict[str, Verdict], is_killed: bool = False) -> list[str]:
-    """Say what is wrong once all runs have ended; a run that was killed is in no `ended`."""
+    """Say what is wrong once all runs have ended; where one was killed, once another has come by that is the best.
+
+    One that is killed between its move of the alias and its second look may leave a champion that is better than the
+    former one, and worse than another that came at the same moment.
+    """
     number = registry.find_champion(client, "m").number
     if number == registry.NOBODY:
         return ["nobody is champion"]
-    found = []
-    best = min(ended or ["1"], key=lambda one: float(client.tags[one]["rmse"]))
-    if float(client.tags[number]["rmse"]) > float(client.tags[best]["rmse"]):
-        found.append(f"version {number} is champion, and version {best} is better")
     if is_killed:
+        found = [f"version {number} is champion"] * (number == "1")
+        last = contestant(client, str(len(client.tags) + 1), 1.0)
+        if not last.promoted or registry.find_champion(client, "m").number != str(len(client.tags)):
+            found.append(f"the next run is not champion: {last.sentence}")
         return found
+    found = []
     if number != str(2 + int(np.argmin(rmses))) or not ended[number].promoted:
         found.append(f"version {number} is champion: {ended[number].sentence}")
     found += [
