@@ -126,7 +126,9 @@ def test_what_killed_runs_have_left_half_made_is_taken_back(
     add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: registry.PENDING})
     add(store, "m", run_in(store), **{registry.VERDICT: registry.PENDING})  # goes on
     add(store, "m", **{registry.VERDICT: "a tie"})
-    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "version 6 is better"})
+    failed = run_in(store, "FAILED")
+    store.set_tag(failed.id, "error", "its process was killed")
+    add(store, "m", failed, **{registry.VERDICT: "version 6 is better"})
     assert registry.close_abandoned(run_in(store), "m") == ["3", "6"]
     assert numbers(store, "m") == ["1", "2", "4", "5"]
     assert "closed      version 3 of m" in capsys.readouterr().out
@@ -134,9 +136,21 @@ def test_what_killed_runs_have_left_half_made_is_taken_back(
 
 
 def test_a_champion_is_never_taken_back(store: mlflow.MlflowClient) -> None:
-    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "promoted by hand"})
+    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: registry.PENDING})  # and promoted by hand
     registry.promote(store, "m", "1", "none")
     assert registry.close_abandoned(run_in(store), "m") == []
+
+
+def test_a_finished_run_that_mlflow_run_marks_failed_is_restored(
+    store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = [run_in(store, "FAILED") for _ in range(2)]  # stopped after it had finished: no reason is noted
+    for run in marked:
+        add(store, "m", run, **{registry.VERDICT: "a tie"})
+    registry.promote(store, "m", "1", "none")
+    assert registry.close_abandoned(run_in(store), "m") == []
+    assert [store.get_run(run.id).info.status for run in marked] == ["FINISHED", "FINISHED"]
+    assert f"restored    run {marked[1].id}" in capsys.readouterr().out
 
 
 def test_all_versions_are_listed_however_many_pages(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import causes, signals
 from trainer.causes import command
 from trainer.errors import UserError
+from trainer.processes import ERROR
 from trainer.tracking import Run, check_reachable, optional, said_to_server
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ def close_abandoned(run: Run, name: str) -> list[str]:
     """Delete the versions that killed runs have left half made, and say so; return their numbers.
 
     They carry this project's verdict, and their run has failed: a version that is whole belongs to a finished run.
+    `mlflow run` marks a run FAILED that has finished, where the script is stopped after that: no reason is noted on
+    such a run, and it is FINISHED again.
     """
     from mlflow.exceptions import MlflowException
 
@@ -216,18 +219,23 @@ def close_abandoned(run: Run, name: str) -> list[str]:
             return []  # there is no such model yet
         raise
     for one in suspects:
-        if str(one.version) == champion_number:
+        number, run_id = str(one.version), run_of(one)
+        if not run_id:
             continue
         with said_to_server("look for versions that were left half made"):
             try:
-                status = run.client.get_run(number).info.status if (number := run_of(one)) else "FINISHED"
+                found = run.client.get_run(run_id)
             except MlflowException:
                 continue  # its run was deleted: somebody has tidied up, and kept the version
-        if status in ("FAILED", "KILLED"):
-            with said_to_server(f"take back version {one.version} of {name}"):
-                run.client.delete_model_version(name, str(one.version))
-            closed.append(str(one.version))
-            print(f"closed      version {one.version} of {name}: its run {run_of(one)} failed before it was whole")
+        if found.info.status == "FAILED" and ERROR not in found.data.tags and one.tags[VERDICT] != PENDING:
+            with said_to_server(f"end run {run_id}"):
+                run.client.set_terminated(run_id, "FINISHED", found.info.end_time)
+            print(f"restored    run {run_id}: it had finished with version {number} of {name}, and was marked FAILED")
+        elif found.info.status in ("FAILED", "KILLED") and number != champion_number:
+            with said_to_server(f"take back version {number} of {name}"):
+                run.client.delete_model_version(name, number)
+            closed.append(number)
+            print(f"closed      version {number} of {name}: its run {run_id} failed before it was whole")
     return closed
 
 
