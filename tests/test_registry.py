@@ -127,7 +127,8 @@ def test_what_killed_runs_have_left_half_made_is_taken_back(
     add(store, "m", run_in(store), **{registry.VERDICT: registry.PENDING})  # goes on
     add(store, "m", **{registry.VERDICT: "a tie"})
     failed = run_in(store, "FAILED")
-    store.set_tag(failed.id, "error", "its process was killed")
+    for key, text in {"mlflow.project.backend": "local", "error": "its process was killed"}.items():
+        store.set_tag(failed.id, key, text)
     add(store, "m", failed, **{registry.VERDICT: "version 6 is better"})
     assert registry.close_abandoned(run_in(store), "m") == ["3", "6"]
     assert numbers(store, "m") == ["1", "2", "4", "5"]
@@ -136,7 +137,7 @@ def test_what_killed_runs_have_left_half_made_is_taken_back(
 
 
 def test_a_champion_is_never_taken_back(store: mlflow.MlflowClient) -> None:
-    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: registry.PENDING})  # and promoted by hand
+    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "promoted by hand"})
     registry.promote(store, "m", "1", "none")
     assert registry.close_abandoned(run_in(store), "m") == []
 
@@ -146,6 +147,7 @@ def test_a_finished_run_that_mlflow_run_marks_failed_is_restored(
 ) -> None:
     marked = [run_in(store, "FAILED") for _ in range(2)]  # stopped after it had finished: no reason is noted
     for run in marked:
+        store.set_tag(run.id, "mlflow.project.backend", "local")
         add(store, "m", run, **{registry.VERDICT: "a tie"})
     registry.promote(store, "m", "1", "none")
     assert registry.close_abandoned(run_in(store), "m") == []

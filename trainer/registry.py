@@ -22,6 +22,7 @@ from trainer.tracking import Run, check_reachable, optional, said_to_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as Found
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -227,7 +228,7 @@ def close_abandoned(run: Run, name: str) -> list[str]:
                 found = run.client.get_run(run_id)
             except MlflowException:
                 continue  # its run was deleted: somebody has tidied up, and kept the version
-        if found.info.status == "FAILED" and ERROR not in found.data.tags and one.tags[VERDICT] != PENDING:
+        if one.tags[VERDICT] != PENDING and _is_marked_failed(found):
             with said_to_server(f"end run {run_id}"):
                 run.client.set_terminated(run_id, "FINISHED", found.info.end_time)
             print(f"restored    run {run_id}: it had finished with version {number} of {name}, and was marked FAILED")
@@ -237,6 +238,12 @@ def close_abandoned(run: Run, name: str) -> list[str]:
             closed.append(number)
             print(f"closed      version {number} of {name}: its run {run_id} failed before it was whole")
     return closed
+
+
+def _is_marked_failed(run: "Found") -> bool:
+    """Whether `mlflow run` has marked a run FAILED, and not the run itself, which says why."""
+    tags = run.data.tags
+    return run.info.status == "FAILED" and tags.get("mlflow.project.backend") == "local" and ERROR not in tags
 
 
 def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:
