@@ -237,11 +237,11 @@ def test_the_credentials_of_mlflow_are_sent(serving: Serving, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("uri", "cause", "remedy"),
     [
-        ("postgresql://u:secret@127.0.0.1/db", "it needs the package psycopg2-binary", "postgresql+psycopg2://"),
+        ("postgresql://u:secret@127.0.0.1/db", "its address takes psycopg 3", "postgresql+psycopg2://"),
         ("postgresql+psycopg2://u:secret@127.0.0.1/db", "the package psycopg2-binary", "install 'psycopg2-binary'"),
         ("mysql+pymysql://u:secret@127.0.0.1/db", "it needs the package pymysql", "uv pip install 'pymysql'"),
         ("postgresql+nowhere://u:secret@127.0.0.1/db", "MLflow does not know this kind of address", "http://HOST:PORT"),
-        ("postgresql://", "it needs the package psycopg", "uv pip install"),
+        ("postgresql://", "its address takes psycopg 3", "uv pip install psycopg2-binary"),
     ],
 )
 def test_a_database_without_its_driver_is_told(

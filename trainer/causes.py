@@ -27,7 +27,6 @@ _THEIRS = frozenset(
 # The package to install for a module that is missing, where the two have different names.
 _PACKAGES = {
     "psycopg2": "psycopg2-binary",
-    "psycopg": "psycopg2-binary",  # with psycopg 3 itself, MLflow finds no version of a model
     "MySQLdb": "mysqlclient",
     "google": "google-cloud-storage",
     "google.cloud": "google-cloud-storage",
@@ -302,9 +301,10 @@ def package(module: str) -> str:
 
 
 def _missing(module: str) -> Fault:
+    if module == "psycopg":
+        return Fault("", "its address takes psycopg 3, with which MLflow would find no version of a model", _PSYCOPG2)
     wanted = package(module)
-    remedy = _PSYCOPG2 if module == "psycopg" else f"uv pip install '{wanted}'"
-    return Fault("", f"it needs the package {wanted}, which is not installed here", remedy)
+    return Fault("", f"it needs the package {wanted}, which is not installed here", f"uv pip install '{wanted}'")
 
 
 def _filled(sentence: str, uri: str, found: str) -> str:
