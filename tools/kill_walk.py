@@ -217,8 +217,8 @@ def look(path: Path) -> State:
     """Read a store's file."""
     verdicts = "select version, value from model_version_tags where key = ? and name = ?"
     versions = (
-        "select version, status from model_versions v join runs r on r.run_uuid = v.run_id "
-        "where name = ? and current_stage != 'Deleted_Internal' order by version"
+        "select v.version, r.status from model_versions v join runs r on r.run_uuid = v.run_id "
+        "where v.name = ? and v.current_stage != 'Deleted_Internal' order by v.version"
     )
     with closing(sqlite3.connect(path, timeout=30)) as connection:
         verdict = dict(connection.execute(verdicts, [registry.VERDICT, NAME]).fetchall())
