@@ -232,7 +232,7 @@ def _make_tables(connection: "Connection", uri: str) -> None:
         connection.execute(sqlalchemy.text("select pg_advisory_lock(:lock)"), lock)
     connection.commit()  # the lock lasts as long as the connection
     if not are_whole():
-        with signals.held():
+        with recording.said_to_server("make its tables"):
             _get_store(uri).engine.dispose()  # type: ignore[no-untyped-call]
 
 
