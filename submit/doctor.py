@@ -3,7 +3,7 @@
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -112,9 +112,17 @@ def _declared() -> list[str]:
     """Return both sides of a submission from pyproject.toml, each package once."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     found = {}
-    for line in (*document["project"]["dependencies"], *document["dependency-groups"]["train"]):
+    for line in (*document["project"]["dependencies"], *_group(document["dependency-groups"], "train")):
         found[re.split(r"[^\w.-]", line)[0]] = line  # the training side pins what both take
     return list(found.values())
+
+
+def _group(groups: dict[str, list[str | dict[str, str]]], name: str) -> Iterator[str]:
+    for one in groups[name]:
+        if isinstance(one, str):
+            yield one
+        else:
+            yield from _group(groups, one["include-group"])
 
 
 def _packages() -> str:
