@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from .artifacts import artifacts
 from .console import size
 from .errors import UserError, nearest
 from .secrets import holds_secret, without_secrets
@@ -176,8 +177,6 @@ def _asset(workspace: Workspace, name: str, version: str | None, label: str | No
 
 
 def _output(workspace: Workspace, job: str, path: str) -> JobInput:
-    from .outputs import artifacts
-
     with artifacts(workspace, job) as stored:
         names = [name for name, _ in stored.listing(path)]
     if path in names:

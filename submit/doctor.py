@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from . import compute, outputs, sizes
+from . import compute, sizes
+from .artifacts import open_store
 from .console import Screen, can_ask, dollars
 from .environment import has_environment
 from .errors import UserError
@@ -69,7 +70,7 @@ def _storage(workspace: Workspace) -> str:
     """Ask the workspace's own store for one blob: that takes a role which no role on the workspace brings."""
     from azure.storage.blob import ContainerClient
 
-    with outputs.open_store(workspace, "workspaceblobstore", ContainerClient, retry_total=1) as container:
+    with open_store(workspace, "workspaceblobstore", ContainerClient, retry_total=1) as container:
         workspace.call("list the workspace's blobs", lambda: next(iter(container.list_blobs(results_per_page=1)), None))
         return f"{container.account_name} lets you in"
 

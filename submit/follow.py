@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import service
+from .artifacts import no_such_job
 from .console import Screen, can_ask, clock, command, prompt
 from .errors import Interrupted, UnreachableError
 from .log import Log, Shown, end_of
-from .outputs import no_such_job
 from .rules import check_job_name
 from .workspace import Workspace
 

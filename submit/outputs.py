@@ -11,102 +11,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from . import own
+from .artifacts import MAX_FILES, Artifacts, artifacts, look
 from .console import command, size
 from .errors import UserError, VerificationError
-from .rules import check_job_name
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from azure.storage.blob import ContainerClient
     from mlflow.entities.model_registry import ModelVersion
 
     from trainer.model_folder import Agreement
 
 MODELS, METRIC = "models", "metric.json"
 # A training run stores a few megabytes: more is not what it should be.
-MAX_FILES, MAX_BYTES, MAX_METRIC_BYTES = 10_000, 5_000_000_000, 5_000_000
+MAX_BYTES, MAX_METRIC_BYTES = 5_000_000_000, 5_000_000
 # A machine with other processor features may differ in the last digits of a prediction.
 TOLERANCE = 1e-9
 _PARALLEL, _ATTEMPTS = 8, 3
-_DATASTORE = re.compile(r"azureml://(?:.*/)?datastores/(?P<store>[^/]+)/(?:paths/)?(?P<path>.+?)/?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
-
-
-@dataclass(frozen=True)
-class Artifacts:
-    """Where the artifacts and logs of a job lie: a datastore, a folder in its container."""
-
-    workspace: Workspace
-    store: str
-    prefix: str
-    container: "ContainerClient"
-
-    def listing(self, path: str = "") -> list[tuple[str, int]]:
-        """List what begins with a path, with its size in bytes."""
-        begin = f"{self.prefix}/{path}"
-
-        def ask() -> list[tuple[str, int]]:
-            blobs = islice(self.container.list_blobs(name_starts_with=begin), MAX_FILES + 1)
-            return [(blob.name.removeprefix(f"{self.prefix}/"), int(blob.size or 0)) for blob in blobs]
-
-        return self.workspace.call("list the artifacts", ask)
-
-    def address(self, path: str) -> str:
-        """Return the address at which another job can read what lies there."""
-        return f"azureml://datastores/{self.store}/paths/{self.prefix}/{path}"
-
-
-@contextmanager
-def artifacts(workspace: Workspace, name: str, job: Any = None) -> Iterator[Artifacts]:
-    """Open the place where a job stores its artifacts; `job` is what `look` has returned, if it was asked."""
-    from azure.storage.blob import ContainerClient, LinearRetry
-
-    store, prefix = _place(name, job or look(workspace, name))
-    with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
-        yield Artifacts(workspace, store, prefix, container)
-
-
-def open_store(workspace: Workspace, store: str, client: Any, **options: Any) -> Any:
-    """Return a client of a datastore's container: with its key, its signature, or the user's own identity."""
-    datastore: Any = workspace.call(
-        "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
-    )
-    kept = datastore.credentials
-    return client(
-        f"{datastore.protocol}://{datastore.account_name}.blob.{datastore.endpoint}",
-        datastore.container_name,
-        credential=getattr(kept, "account_key", None) or getattr(kept, "sas_token", None) or workspace.credential,
-        **options,
-    )
-
-
-def look(workspace: Workspace, name: str) -> Any:
-    """Return a job as the client has it."""
-    from azure.core.exceptions import ResourceNotFoundError
-
-    check_job_name(name)
-    try:
-        return workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
-    except ResourceNotFoundError as error:
-        raise no_such_job(workspace, name) from error
-
-
-def _place(name: str, job: Any) -> tuple[str, str]:
-    default = (job.outputs or {}).get("default")
-    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
-    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
-
-
-def no_such_job(workspace: Workspace, name: str) -> UserError:
-    """Say that a workspace has no such job."""
-    return UserError(
-        f"the workspace {workspace.name} has no job {name!r}", f"`{command('jobs')}` lists the recent ones"
-    )
 
 
 @dataclass(frozen=True)

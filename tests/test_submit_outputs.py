@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from submit import outputs
-from submit.outputs import Artifacts, Metric
+from submit.artifacts import Artifacts
+from submit.outputs import Metric
 from submit.workspace import Workspace
 from tests.submitting import Answers, fake_workspace, refusal, ticking
 from trainer import model_folder, registry
