@@ -100,13 +100,14 @@ def _environment(workspace: Workspace) -> str:
 
 
 def _python() -> str:
-    if not is_here():
-        return sys.version.split()[0]
-    wanted = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
-    actual = ".".join(map(str, sys.version_info[:2]))
-    if actual != wanted:
-        raise UserError(f"Python {actual}, where the project has {wanted}", f"uv sync --python {wanted}")
-    return sys.version.split()[0]
+    from packaging.specifiers import SpecifierSet
+
+    actual = sys.version.split()[0]
+    allowed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")) if is_here() else None
+    if allowed and not SpecifierSet(wanted := allowed["project"]["requires-python"]).contains(actual, prereleases=True):
+        pinned = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
+        raise UserError(f"Python {actual}, where the project takes {wanted}", f"uv sync --python {pinned}")
+    return actual
 
 
 def _declared() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from tests import tables
-from trainer import comparison, diagnostics, report, training
+from trainer import comparison, diagnostics, learning_curve, report, training
 from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.lineage import Git, Lineage
@@ -96,7 +96,8 @@ def written(
         standing = replace(standing, verdict=compared.verdict.sentence)
     curve = report.curves(outcome.model, read.test).get(report.BY_ROUND, ())
     remarks = (Remark("leak", f"{SCRIPT} alone predicts"),) if against else ()
-    report.conclude(folder, asked, read, outcome, LINEAGE, remarks, standing, curve, compared)
+    learning = learning_curve.measure(asked, read, outcome.folds)
+    report.conclude(folder, asked, read, outcome, LINEAGE, remarks, standing, curve, compared, learning=learning)
     return (folder / report.PAGE).read_text(encoding="utf-8"), outcome
 
 
@@ -116,6 +117,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
         {"a": rng.normal(0, 1, 24), "y": rng.normal(0, 1, 24), "name": [f"n{one}" for one in range(24)]}
     )
     return written(tmp_path_factory.mktemp("small"), frame, "y", Standing("0" * 32), cv=0)[0]
+
+
+def test_a_report_shows_what_more_rows_bring_or_why_it_does_not(full: tuple[str, Outcome], small: str) -> None:
+    assert re.search(r"From \d+ to \d+ training rows, the rmse falls by", Read(full[0]).said)
+    assert "There is no curve of the rmse by training rows: there were no folds." in Read(small).said
 
 
 def test_a_report_is_one_file_that_asks_for_nothing(full: tuple[str, Outcome], small: str) -> None:
