@@ -218,5 +218,5 @@ def show(run: tracking.Run, result: Result, standing: card.Standing) -> None:
     if standing.unmet:
         print(f"must        {'; '.join(standing.unmet)}")
     elif standing.verdict is not None:
-        print(f"champion    {standing.verdict}")
+        print(report.wrapped(f"champion    {standing.verdict}", 12))
     print(f"look at it  {tracking.where_to_look(run)}")
