@@ -112,7 +112,7 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("rmse saved", pieces.percent(better), f"of the mean's {figure(metrics['baseline_rmse'])}"),
+        ("rmse saved", pieces.percent(better), f"of the mean predictor's {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
@@ -222,6 +222,7 @@ def _sides(told: Told) -> Markup:
 def _more_rows(learning: LearningCurve) -> str:
     fell = (learning.errors[:, -2] - learning.errors[:, -1]).tolist()
     one, other = (f"{'falls' if by > 0 else 'rises'} by {short(abs(by))}" for by in fell)
+    other = other.removeprefix(one.partition(" by ")[0]).strip()
     few, most = learning.rows[-2:]
     return (
         f"From {few} to {most} training rows, the rmse {one} in one fold and {other} in another. Where it still falls, "
