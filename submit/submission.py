@@ -326,12 +326,14 @@ def conclude(
     except KeyboardInterrupt:
         screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
         raise
+    from trainer.card import figure
+
     how = "exactly" if found.agreement.exact else f"to {found.agreement.largest_relative:.0e}"
     screen.pairs(
         [
             ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
             ("verified", f"its model predicts its {found.agreement.rows} recorded rows again, {how}"),
-            ("rmse", repr(found.metric.rmse)),
+            ("rmse", figure(found.metric.rmse)),
             *model,
         ]
     )

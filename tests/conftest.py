@@ -21,7 +21,7 @@ from mlflow.tracking import fluent
 from xdist.scheduler import LoadScopeScheduling
 
 import train
-from tests.standin import Request, StandIn
+from tests.standin import POSSIBLE, Request, StandIn
 
 if TYPE_CHECKING:
     from tests.submitting import Warm
@@ -122,6 +122,14 @@ def script(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str])
     return call
 
 
+def link(path: Path, target: Path) -> None:
+    """Make a link, or skip the test where that needs a privilege."""
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("Windows makes no link without a privilege")
+
+
 def run_id(done: Done) -> str:
     """Read the run's id from what train.py printed."""
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
@@ -162,6 +170,8 @@ def standin_session() -> Iterator[StandIn]:
     At the end no client may have asked for a route that the stand-in does not know: that is how an update of
     a client library is noticed.
     """
+    if not POSSIBLE:
+        pytest.skip("the workspace on this machine needs Linux or macOS")
     with StandIn() as workspace:
         yield workspace
         unknown = sorted(set(workspace.unknown_routes))

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 
 # Longer than MLflow's params and tags may be.
 COLUMNS = ",".join(f"column {number} {'x' * 500}" for number in range(17))
@@ -19,7 +19,7 @@ def project(store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.Monk
     """Return the project at a path with a blank, and a shell in another folder."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     linked = tmp_path / "my trainer"
-    linked.symlink_to(ROOT)
+    link(linked, ROOT)
     monkeypatch.chdir(tmp_path)
     return linked
 

@@ -1,7 +1,6 @@
 """The command line: help, dry run, bad input, interruption; what it imports, and what nobody is to see."""
 
 import os
-import pty
 import re
 import select
 import signal
@@ -199,6 +198,8 @@ class Terminal:
     """A program on a terminal, with somebody who types."""
 
     def __init__(self, line: list[str], environ: dict[str, str], cwd: Path) -> None:
+        import pty  # not on Windows
+
         self.text = ""
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
@@ -238,6 +239,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a processor")
 def test_an_interruption_is_heard_as_soon_as_the_question_is_on_the_screen(tmp_path: Path) -> None:
     asking = (
         "import os\nfrom submit.console import prompt\nfrom trainer.signals import heard\n"

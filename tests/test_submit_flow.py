@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,8 @@ def test_doctor_finds_all_well_and_says_what_is_not(
     assert checks == [["ok", name] for name in (
         "python", "packages", "config", "workspace", "storage", "cluster", "environment",
     )]  # fmt: skip
+    for name in ("azure-ai-ml", "mlflow", "scikit-learn"):
+        assert f"{name} {version(name)}" in well.stdout
     listed = re.findall(r"^ +(Standard_\w+): (\d+) cores, .*, (\d+\.\d\d) USD an hour$", well.stdout, re.MULTILINE)
     assert listed
     assert [float(price) for _, __, price in listed] == sorted(float(price) for _, __, price in listed)

@@ -1,6 +1,5 @@
 """What is sent, before it is sent: parameters, job.yml filled in, the staged folders, the environment, the names."""
 
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from submit import data, job, own, rules
 from submit.compute import Asked
 from submit.data import JobInput
 from submit.own import COMPARE, MAIN, SWEEP, Trainer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 from tests.submitting import Answers, SimpleNamespace, fake_workspace, refusal
 from trainer.errors import UserError
 from trainer.git import Git
@@ -166,7 +165,7 @@ def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:
                  "config.json", "data/x.csv",
                  "trainer/notes.txt", "trainer/__pycache__/a.pyc", "id_rsa"):  # fmt: skip
         (root / name).write_text(name)
-    os.symlink(root / ".env", root / "trainer" / "link.py")
+    link(root / "trainer" / "link.py", root / ".env")
     staged = Trainer(root).stage(MAIN, tmp_path / "staged")
     found = sorted(path.relative_to(staged.folder).as_posix() for path in staged.folder.rglob("*") if path.is_file())
     assert found == ["MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py"]
