@@ -32,7 +32,6 @@ _PACKAGES = {
     "google.cloud": "google-cloud-storage",
     "azure": "azure-storage-blob azure-identity",
 }
-# Loggers of MLflow that print a traceback of what is told in two lines.
 _DRIVER = re.compile(r"^\((?:[\w.]+)\)\s*")  # "(sqlite3.OperationalError) database is locked"
 
 
