@@ -44,8 +44,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Processes that have imported what they need: each is a fork of one that has.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.rank"])
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+PROCESSES = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    PROCESSES.set_forkserver_preload(["tests.rank"])
 
 
 class Ranks:
@@ -106,18 +108,19 @@ def test_several_processes_read_the_table_of_one_and_train_one_model(shared: Pat
     assert parts[0]["metrics"]["baseline_rmse"] == pytest.approx(around, rel=1e-12)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no signal stops a process of Windows")
 @pytest.mark.parametrize(
-    ("step", "victim", "number"),
+    ("step", "victim", "name"),
     [
-        ("joined", 1, signal.SIGSTOP),
-        ("read", 0, signal.SIGKILL),
-        ("measured", 0, signal.SIGSTOP),
+        ("joined", 1, "SIGSTOP"),
+        ("read", 0, "SIGKILL"),
+        ("measured", 0, "SIGSTOP"),
     ],
 )
 def test_a_process_that_is_killed_or_stopped_ends_the_others(
-    step: str, victim: int, number: signal.Signals, shared: Path, tmp_path: Path
+    step: str, victim: int, name: str, shared: Path, tmp_path: Path
 ) -> None:
-    with Ranks(tmp_path, 2, shared, step, victim, int(number), IMPATIENT="yes") as ranks:
+    with Ranks(tmp_path, 2, shared, step, victim, int(signal.Signals[name]), IMPATIENT="yes") as ranks:
         done = ranks.end(1 - victim)
     assert done.code == 2, done.err
     assert f"process {1 - victim} of 2 has lost" in done.err
