@@ -299,6 +299,14 @@ def test_what_pandas_reads_as_text_is_text(tmp_path: Path) -> None:
     assert kinds(read)["id"] == "text"
 
 
+def test_times_that_turn_out_to_be_words_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 400)
+    at = ["noon" if i > 150 else f"{i % 24:02d}:30" for i in range(200)]
+    read = load(csv(tmp_path / "t.csv", {"at": at, "y": range(200)}))
+    assert (read.columns[0].kind, read.columns[0].spelling) == ("text", None)
+    assert told(read, "seconds") == []
+
+
 def test_a_time_can_be_the_target(tmp_path: Path) -> None:
     laps = [f"{i % 3}:{i % 60:02d}:00" for i in range(1, 41)]
     read = load(csv(tmp_path / "t.csv", {"a": range(40), "y": laps}))

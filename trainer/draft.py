@@ -151,7 +151,9 @@ def understood(
     others: dict[str, Any] = {}
     orders: dict[str, str] = {}
     decimals = {decimal}
-    spellings: dict[str, Spelling | Clock] = dict(roles.times)
+    spellings: dict[str, Spelling | Clock] = {
+        name: clock for name, clock in roles.times.items() if roles.kinds[name] == "seconds"
+    }
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
