@@ -134,6 +134,8 @@ def test_what_a_job_is_called() -> None:
 
     assert title(MAIN) == "ridge on table.csv"
     assert title(COMPARE) == "comparison of all on table.csv"
+    long = document(table=JobInput("uri_file", f"https://h/{'売' * 300}.csv", "t"))["display_name"]
+    assert (len(long), long[:13], long[-3:]) == (rules.MAX_TITLE, "ridge on 売売売売", "...")
 
 
 @pytest.mark.parametrize(

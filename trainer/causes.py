@@ -27,13 +27,11 @@ _THEIRS = frozenset(
 # The package to install for a module that is missing, where the two have different names.
 _PACKAGES = {
     "psycopg2": "psycopg2-binary",
-    "psycopg": "psycopg[binary]",
     "MySQLdb": "mysqlclient",
     "google": "google-cloud-storage",
     "google.cloud": "google-cloud-storage",
     "azure": "azure-storage-blob azure-identity",
 }
-# Loggers of MLflow that print a traceback of what is told in two lines.
 _DRIVER = re.compile(r"^\((?:[\w.]+)\)\s*")  # "(sqlite3.OperationalError) database is locked"
 
 
@@ -50,6 +48,11 @@ class Fault:
     remedy: str
 
 
+_TEXT_AS_NUMBER = "operator does not exist: integer = character varying"
+_PSYCOPG2 = (
+    "uv pip install psycopg2-binary  # and write postgresql+psycopg2://... for the database: in MLFLOW_TRACKING_URI, "
+    "or in the server's --backend-store-uri"
+)
 _NEWER = "Can't locate revision"
 
 _FAULTS = (
@@ -68,6 +71,11 @@ _FAULTS = (
         r"Run with id=(\S+) not found|Run '?([^' ]+)'? not found",
         "there is no run {found}",
         "unset MLFLOW_RUN_ID to train in a run of its own, or set MLFLOW_TRACKING_URI to the server that has it",
+    ),
+    Fault(
+        _TEXT_AS_NUMBER,
+        "its driver, psycopg 3, does not compare numbers with text, as MLflow {version} does to find a version",
+        _PSYCOPG2,
     ),
     Fault(
         r"out-of-date database schema",
@@ -192,6 +200,11 @@ def is_locked(error: BaseException) -> bool:
     return any("database is locked" in str(one) or "database table is locked" in str(one) for one in chain(error))
 
 
+def is_of_driver(error: BaseException) -> bool:
+    """Whether PostgreSQL has refused because of how its driver gives numbers that are text."""
+    return any(_TEXT_AS_NUMBER in str(one) for one in chain(error))
+
+
 def explain(error: BaseException, what: str, uri: str, remedy: str = "") -> UserError:
     """Say in two lines what an error of a server means.
 
@@ -282,6 +295,8 @@ def package(module: str) -> str:
 
 
 def _missing(module: str) -> Fault:
+    if module == "psycopg":
+        return Fault("", "its address takes psycopg 3, with which MLflow would find no version of a model", _PSYCOPG2)
     wanted = package(module)
     return Fault("", f"it needs the package {wanted}, which is not installed here", f"uv pip install '{wanted}'")
 
