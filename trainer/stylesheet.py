@@ -53,6 +53,8 @@ code,pre{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mo
 @media print{{
 :root{{color-scheme:light;{_LIGHT}}}
 body{{max-width:none;padding:0;font-size:12px}}
+.note,figcaption,.place,table,pre{{font-size:11px}}
+.charts,.alone figure{{grid-template-columns:1fr 1fr;gap:12px 20px}}
 figure,tr,.tiles div,pre{{break-inside:avoid}}
 h2,h3{{break-after:avoid}}
 .tiles div,pre,.verdict{{border:1px solid var(--grid)}}
