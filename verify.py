@@ -17,8 +17,10 @@ from importlib import metadata
 from platform import python_version
 
 from trainer import cli, model_folder, registry, settings, tracking
+from trainer.card import MOST_NAME, plain
 from trainer.errors import UnusableModelError
 from trainer.estimators import ESTIMATORS
+from trainer.secrets import without_secrets
 
 LINEAR_TOLERANCE = 1e-9
 WORST_ROWS = 5
@@ -49,8 +51,11 @@ def verify(given: dict[str, str]) -> int:
             tolerance = LINEAR_TOLERANCE if estimator and estimator.is_linear else 0.0
     agrees = agreement.largest_relative <= tolerance
     _report(given["model"], agreement, agrees, tolerance, changed)
+    name = plain(f"verify {without_secrets(given['model'])}")[:MOST_NAME]
     if read["record"] == "yes":
-        _record(given, agreement, agrees)
+        _record(given, name, agreement, agrees)
+    else:
+        tracking.name_given_run(name)
     return 0 if agrees else 1
 
 
@@ -110,8 +115,8 @@ def _explain(model: str, changed: dict[str, tuple[str, str]]) -> None:
     print(f"in the recorded environment: mlflow models predict --env-manager uv -m {model} -i rows.csv -t csv")
 
 
-def _record(given: dict[str, str], agreement: model_folder.Agreement, agrees: bool) -> None:
-    with tracking.start_run(given, source="verify.py") as run:
+def _record(given: dict[str, str], name: str, agreement: model_folder.Agreement, agrees: bool) -> None:
+    with tracking.start_run(given, "verify.py", name) as run:
         tracking.log(
             run,
             metrics={

@@ -195,8 +195,10 @@ def test_a_description_is_short_and_whole() -> None:
     many = tuple(Remark(f"c{number}", "x" * 200) for number in range(60))
     text = card.run_description(asked(), table(), metrics(), many, Standing("0" * 32))
     assert len(text) <= card.MOST_CHARACTERS
-    assert text.startswith("**rmse 48.0518")
-    assert card.model_description(asked(target="a`b"), "d.csv").startswith("Predicts ``a`b`` from `d.csv`")
+    assert text.startswith("rmse 48.0518")
+    assert card.model_description(asked(target="a`b"), "d.csv").startswith(
+        "Predicts ``a`b`` from tables such as `d.csv`. "
+    )
 
 
 def test_code_and_text_are_shown_as_they_are() -> None:

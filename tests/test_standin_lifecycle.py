@@ -306,7 +306,7 @@ def test_an_interruption_is_for_the_command_to_answer(tmp_path: Path) -> None:
 
 
 def test_the_command_line_serves_until_it_is_interrupted(
-    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """It prints the variables with which any client finds it."""
 
@@ -316,9 +316,12 @@ def test_the_command_line_serves_until_it_is_interrupted(
     monkeypatch.setattr(command_line, "StandIn", lambda *_, **__: contextlib.nullcontext(standin))
     monkeypatch.setattr(command_line.time, "sleep", interrupt)
     monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
-    assert command_line.main(["--fault", "503,route=/computes"]) == 0
+    assert command_line.main(["--fault", "503,route=/computes", "--state", str(tmp_path)]) == 0
     assert standin.faults == [Fault("503", route="/computes")]
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("export ")]
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if line.startswith("export ")]
+    assert (tmp_path / "env").read_text().splitlines() == lines
+    assert f"source {tmp_path / 'env'}" in said
     environ = dict(shlex.split(line)[1].split("=", 1) for line in lines)
     assert environ == StandIn.attach(standin.folder.root).environ
     assert {"AZURE_SUBSCRIPTION_ID", "AZUREML_WORKSPACE_NAME", "HTTPS_PROXY"} <= set(environ)

@@ -206,6 +206,12 @@ def test_the_result_is_recorded_only_when_asked_for(
     before = len(store.search_runs(["0"]))
     verifies(model=folder)
     assert len(store.search_runs(["0"])) == before
+    around = store.create_run("0").info.run_id  # as `mlflow run` makes one
+    monkeypatch.setenv("MLFLOW_RUN_ID", around)
+    verifies(model=folder)
+    assert store.get_run(around).info.run_name == f"verify {folder}"[:100]
+    assert not store.get_run(around).data.metrics
+    monkeypatch.delenv("MLFLOW_RUN_ID")
     done = verifies(model=folder, record="yes")
     run = store.get_run(done.out.split()[-1])
     assert run.data.metrics == {
@@ -215,6 +221,7 @@ def test_the_result_is_recorded_only_when_asked_for(
         "agrees": 1,
     }
     assert run.data.params["model"] == str(folder)
+    assert run.info.run_name == f"verify {folder}"[:100]
     assert run.data.tags["mlflow.source.name"] == "verify.py"
 
 

@@ -107,7 +107,8 @@ def spelled(settings: Settings) -> dict[str, str]:
 
 def model_description(settings: Settings, data_name: str) -> str:
     """Describe a registered model, whose versions come and go."""
-    return f"Predicts {code(settings.target)} from {code(data_name)}: `trainer`'s versions and their champion."
+    what = f"Predicts {code(settings.target)} from tables such as {code(data_name)}."
+    return f"{what} The version with the alias `champion` is the one to use."
 
 
 def run_description(
@@ -115,7 +116,7 @@ def run_description(
 ) -> str:
     """Describe a run, and a version: how good it is, what was remarked on, what came of it, what can be done next."""
     lines = [
-        f"**rmse {escaped(sentence_on_rmse(metrics))}** on {metrics['rows_test']:.0f} test rows",
+        f"rmse {escaped(sentence_on_rmse(metrics))} on {metrics['rows_test']:.0f} test rows",
         f"{code(settings.target)} by {settings.estimator}{_with(settings)} from {code(table.source.name)}: "
         f"{metrics['rows_train']:.0f} training rows, {_counted(table.n_features, 'feature')}, {settings.split} split",
     ]

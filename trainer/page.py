@@ -198,8 +198,7 @@ def _sides(told: Told) -> Markup:
     )
     target = told.settings.target
     points = _points(len(told.outcome.predicted))
-    charts = [
-        chart,
+    points_drawn = [
         pieces.chart(
             figures.predicted_vs_actual(target, told.table.test.target, told.outcome.predicted),
             f"A perfect model's points lie on the dashed line.{points}",
@@ -209,14 +208,16 @@ def _sides(told: Told) -> Markup:
             f"No pattern should be left in what the model misses.{points}",
         ),
     ]
+    curves = []
     if told.curve:
-        charts.append(pieces.chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
+        curves.append(pieces.chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
     learning = told.learning
     if learning.rows:
-        charts.append(pieces.chart(figures.learning_curve(target, learning), _more_rows(learning)))
+        curves.append(pieces.chart(figures.learning_curve(target, learning), _more_rows(learning)))
     skipped = f"There is no curve of the rmse by training rows: {learning.skipped}." if learning.skipped else ""
     said = element("p", skipped, class_="note") if skipped else NOTHING
-    return pieces.section("How good it is", pieces.charts(*charts), said)
+    drawn = [pieces.charts(*row) for row in ([chart], points_drawn, curves)]
+    return pieces.section("How good it is", *drawn, said)
 
 
 def _more_rows(learning: LearningCurve) -> str:

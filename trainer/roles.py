@@ -92,8 +92,10 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
             f"leave {'it' if len(bad) == 1 else 'them'} out: drop={pasted([*settings.drop, *bad])}",
         )
     if kinds[target] not in ("integer", "number", "seconds", "text", "empty"):
+        only = "a regression predicts numbers: write 1 and 0 for it, to predict a share; there is no classifier here"
         raise UserError(
-            f"the target {target!r} of {data} is not numeric, but {schema[target]}", "give a target column of numbers"
+            f"the target {target!r} of {data} is not numeric, but {schema[target]}",
+            only if kinds[target] == "boolean" else "give a target column of numbers",
         )
     known = {name: str(kind) for name, kind in kinds.items()}
     times = {name: columns.clock(schema[name]) for name in features if known[name] == "seconds"}

@@ -37,6 +37,7 @@ figure{{margin:0;min-width:0}}
 figure svg{{display:block;width:100%;height:auto;max-width:530px}}
 .alone figure{{display:grid;gap:8px 28px;align-items:center;
  grid-template-columns:repeat(auto-fit,minmax(min(100%,350px),1fr))}}
+.charts+.alone{{margin-top:20px}}
 .wide{{overflow-x:auto;margin:8px 0}}
 table{{border-collapse:collapse;font-size:14px;width:100%}}
 th{{text-align:left;color:var(--soft);font-weight:600;white-space:nowrap}}
@@ -52,6 +53,8 @@ code,pre{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mo
 @media print{{
 :root{{color-scheme:light;{_LIGHT}}}
 body{{max-width:none;padding:0;font-size:12px}}
+.note,figcaption,.place,table,pre{{font-size:11px}}
+.charts,.alone figure{{grid-template-columns:1fr 1fr;gap:12px 20px}}
 figure,tr,.tiles div,pre{{break-inside:avoid}}
 h2,h3{{break-after:avoid}}
 .tiles div,pre,.verdict{{border:1px solid var(--grid)}}

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer import continued, processes, signals, store
@@ -53,6 +52,7 @@ __all__ = [
     "log_file",
     "log_folder",
     "logged_model",
+    "name_given_run",
     "note_failure",
     "optional",
     "patiently",
@@ -187,10 +187,10 @@ def session(given: Mapping[str, str], source: str) -> Iterator[Session]:
 
 
 @contextmanager
-def start_run(params: Mapping[str, str], source: str) -> Iterator[Run]:
+def start_run(params: Mapping[str, str], source: str, name: str) -> Iterator[Run]:
     """Open a run at once, or continue the one that the environment names."""
     with session(params, source) as begun:
-        yield begun.open(Path(source).stem)
+        yield begun.open(name)
 
 
 @contextmanager
@@ -372,6 +372,14 @@ def _truth(run: Run) -> str:
         return f"run {run.id} may be left RUNNING, since {reason(error)}"
     kept = ", ".join(f"version {version.version} of {version.name} is registered and stays" for version in versions)
     return f"run {run.id} is {status}; {kept or 'nothing was registered'}"
+
+
+def name_given_run(name: str) -> None:
+    """Name the run that `mlflow run` has made around a script that records nothing."""
+    if run_id := _given_run():
+        import mlflow
+
+        optional("name a run", lambda: mlflow.MlflowClient().update_run(run_id, name=name))
 
 
 def note_failure(error: BaseException) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 
 from tests.standin import faults
@@ -62,8 +63,12 @@ def main(arguments: list[str]) -> int:
             workspace.inject(fault)
         if options.command:
             return _run(workspace, options.command)
-        for key, value in workspace.environ.items():
-            print(f"export {key}={shlex.quote(value)}")
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in workspace.environ.items())
+        print(exports, end="")
+        if options.state:
+            path = Path(options.state) / "env"
+            path.write_text(exports, encoding="utf-8")
+            print(f"# or, in a second terminal: source {shlex.quote(str(path))}")
         with contextlib.suppress(KeyboardInterrupt):
             print(f"# state: {workspace.folder.root}   Ctrl-C ends it", flush=True)
             while True:  # not signal.pause(): a Ctrl-C just before it would be kept until the next one
