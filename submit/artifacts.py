@@ -47,22 +47,54 @@ class Artifacts:
 @contextmanager
 def artifacts(workspace: Workspace, name: str, job: Any = None) -> Iterator[Artifacts]:
     """Open the place where a job stores its artifacts; `job` is what `look` has returned, if it was asked."""
+    default = getattr(((job or look(workspace, name)).outputs or {}).get("default"), "path", None)
+    with stored_at(workspace, str(default), ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")) as stored:
+        yield stored
+
+
+@contextmanager
+def stored_at(workspace: Workspace, address: str, otherwise: tuple[str, str] | None = None) -> Iterator[Artifacts]:
+    """Open the place that an address of a datastore names; `otherwise`, where it names none."""
     from azure.storage.blob import ContainerClient, LinearRetry
 
-    store, prefix = _place(name, job or look(workspace, name))
+    found = _DATASTORE.fullmatch(address)
+    if found is None and otherwise is None:
+        raise UserError(f"{address[:80]!r} is no place in a datastore", "look at the job in the studio")
+    store, prefix = (found["store"], found["path"]) if found else otherwise or ("", "")
     with open_store(workspace, store, ContainerClient, retry_policy=LinearRetry(backoff=1, retry_total=1)) as container:
         yield Artifacts(workspace, store, prefix, container)
 
 
 def open_store(workspace: Workspace, store: str, client: Any, **options: Any) -> Any:
-    """Return a client of a datastore's container: with its key, its signature, or the user's own identity."""
-    datastore: Any = workspace.call(
-        "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
-    )
+    """Return a client of a datastore's container: with its key, its signature, or the user's own identity.
+
+    Raises
+    ------
+    UserError
+        There is no such datastore, or it holds no blobs.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        datastore: Any = workspace.call(
+            "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
+        )
+    except ResourceNotFoundError as error:
+        raise UserError(
+            f"the workspace {workspace.name} has no datastore {store} any more",
+            "`az ml datastore list` lists what it has; the workspace's own ones can be created again by an owner",
+        ) from error
+    # of a Data Lake it is a file system, and its blobs are read all the same
+    container = getattr(datastore, "container_name", None) or getattr(datastore, "filesystem", None)
+    if container is None:
+        raise UserError(
+            f"the datastore {store} is of type {datastore.type}, which holds no blobs",
+            "look at it in the studio (Data)",
+        )
     kept = datastore.credentials
     return client(
         f"{datastore.protocol}://{datastore.account_name}.blob.{datastore.endpoint}",
-        datastore.container_name,
+        container,
         credential=getattr(kept, "account_key", None) or getattr(kept, "sas_token", None) or workspace.credential,
         **options,
     )
@@ -77,12 +109,6 @@ def look(workspace: Workspace, name: str) -> Any:
         return workspace.call(f"look at the job {name}", lambda: workspace.client.jobs.get(name))
     except ResourceNotFoundError as error:
         raise no_such_job(workspace, name) from error
-
-
-def _place(name: str, job: Any) -> tuple[str, str]:
-    default = (job.outputs or {}).get("default")
-    found = _DATASTORE.fullmatch(str(getattr(default, "path", "")))
-    return (found["store"], found["path"]) if found else ("workspaceartifactstore", f"ExperimentRun/dcid.{name}")
 
 
 def no_such_job(workspace: Workspace, name: str) -> UserError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import answers, endpoints, own, signals, sizes
+from . import answers, endpoints, own, registered, signals, sizes
 from .console import can_ask, command, dollars
 from .endpoints import Deployment
 from .errors import UserError, nearest
@@ -30,7 +30,6 @@ DEPLOYMENT_YML = Path(__file__).resolve().parent / "deployment.yml"
 REQUIRED = ("azureml-inference-server-http", "azureml-ai-monitoring")
 # The service reserves a fifth of the instances for its own upgrades: quota is needed for them, money is not.
 RESERVE = 1.2
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,7 @@ class Asked:
     workspace: str | None = None
 
     def __post_init__(self) -> None:
-        if not _URI.fullmatch(self.model):
-            raise UserError(
-                f"{self.model!r} names no registered model", "give models:/NAME@champion or models:/NAME/VERSION"
-            )
+        registered.check(self.model)
         if self.endpoint is not None:
             check_endpoint_name(self.endpoint)
 
@@ -113,7 +109,7 @@ def deploy(asked: Asked) -> int:
     workspace = open_workspace(asked.workspace)
     screen = workspace.screen
     with screen.status("looking at the model"):
-        name, version = find_version(workspace, asked.model)
+        name, version = registered.find_version(workspace, asked.model)
         recorded, remarks = _fetch(workspace, name, version)
         screen.update("looking at the endpoint")
         made_of = _plan(workspace, asked, name, version, recorded, remarks)
@@ -137,34 +133,6 @@ def deploy(asked: Asked) -> int:
 
 
 # -- what is there -----------------------------------------------------------------------------------
-
-
-def find_version(workspace: Workspace, uri: str) -> tuple[str, str]:
-    """Find the registered version that is meant: its model's name, and its number."""
-    from trainer import registry
-
-    meant = _URI.fullmatch(uri)
-    assert meant is not None
-    client, name = workspace.mlflow(), meant["name"]
-    known = [str(one.version) for one in workspace.call("list the versions", lambda: registry.versions(client, name))]
-    if not known:
-        raise UserError(
-            f"the workspace {workspace.name} has no model {name!r}", f"train one: {command('-P', f'model_name={name}')}"
-        )
-    if meant["version"]:
-        if meant["version"] not in known:
-            raise UserError(f"{name} has no version {meant['version']}", f"its newest is models:/{name}/{known[-1]}")
-        return name, meant["version"]
-    if meant["alias"] != registry.CHAMPION:
-        found = workspace.call(f"look at {uri}", lambda: client.get_model_version_by_alias(name, meant["alias"]))
-        return name, str(found.version)
-    champion = workspace.call("find the champion", lambda: registry.find_champion(client, name))
-    if champion.version is None:
-        raise UserError(
-            f"{name} has no champion{f': {champion.remark}' if champion.remark else ''}",
-            f"give a version: models:/{name}/{known[-1]}",
-        )
-    return name, champion.number
 
 
 def _fetch(workspace: Workspace, name: str, version: str) -> tuple["Recorded", tuple[str, ...]]:

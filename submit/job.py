@@ -14,6 +14,7 @@ from . import rules
 from .data import JobInput
 from .environment import Environment
 from .git import Git
+from .workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Work:
         The inputs' names by the parameters', where the service does not take MLproject's.
     changes : str
         What differs from the defaults, in one line.
+    outputs : mapping
+        What it stores by itself, beside its run, as a job's YAML writes it.
+    home : Path or None
+        Where a file of these goes on this machine.
+    told : tuple of (str, str)
+        What else is shown before it is sent: names and values.
     remarks : tuple of str
         What works and is probably not what was meant.
     """
@@ -43,6 +50,9 @@ class Work:
     changes: str = ""
     inputs: Mapping[str, str] | None = None
     remarks: tuple[str, ...] = ()
+    outputs: Mapping[str, Mapping[str, str]] | None = None
+    home: Path | None = None
+    told: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,9 @@ class Project(Protocol):
 
     def read_work(self, entry: str, given: Sequence[str], data: str | None, nodes: int, /) -> Work:
         """Check what a job is to do."""
+
+    def settle(self, workspace: Workspace, work: Work, /) -> Work:
+        """Ask the workspace what a job is to do, where only it can know."""
 
     def stage(self, entry: str, folder: Path, /) -> Staged:
         """Copy what a job needs into a fresh folder."""
@@ -136,8 +149,10 @@ def document(
     job["inputs"] = {names.get(key, key): shlex.quote(value) for key, value in work.parameters.items()}
     job["inputs"] |= {names.get(key, key): file.document for key, file in work.files.items()}
     job |= {"code": str(code), "environment": environment.reference, **where}
-    job["display_name"] = project.title(work)
+    job["display_name"] = rules.shortened(project.title(work))
     job |= {"name": name} if name is not None else {}
+    if work.outputs:
+        job["outputs"] = {key: {**one, **_place(name, key)} for key, one in work.outputs.items()}
     job |= {"experiment_name": experiment} if experiment is not None else {}
     job |= {"limits": {"timeout": timeout}} if timeout is not None else {}
     job["tags"] |= tags or {}
@@ -149,6 +164,11 @@ def document(
     rules.check_tags(job["tags"])
     rules.check_experiment_name(str(job["experiment_name"]))
     return {key: value for key, value in job.items() if value is not None}
+
+
+def _place(name: str | None, output: str) -> dict[str, str]:
+    """Return where the service keeps an output by itself: written out, it can be found again."""
+    return {"path": f"azureml://datastores/workspaceblobstore/paths/azureml/{name}/{output}/"} if name else {}
 
 
 def time_limit(project: Project) -> int | None:

@@ -79,7 +79,7 @@ def fetch(workspace: Workspace, name: str, output_dir: Path) -> Verified | Fetch
     why = unverified(job)
     if final.exists():
         return verify(final, name) if why is None else _counted(final, why)
-    with _beside(final) as partial, workspace.screen.status("downloading"):
+    with beside(final) as partial, workspace.screen.status("downloading"):
         with artifacts(workspace, name, job) as stored:
             download(stored, name, partial)
         if why is None:
@@ -93,6 +93,8 @@ def unverified(job: Any) -> str | None:
     """Say why what a job has stored cannot be verified; None where it can."""
     if (job.tags or {}).get("project") != own.project_tag():
         return "its project records nothing to score again"
+    if own.PREDICTIONS in (job.outputs or {}):
+        return "it has trained no model"
     return None if own.is_here() else "its model is scored again in the trainer's own folder and environment"
 
 
@@ -106,7 +108,7 @@ def _count(folder: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _beside(final: Path) -> Iterator[Path]:
+def beside(final: Path) -> Iterator[Path]:
     """Yield a folder beside `final` that is gone afterwards, unless it was moved there."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

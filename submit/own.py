@@ -7,31 +7,39 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from . import data, rules
+from . import data, registered, rules
 from .console import size
 from .data import JobInput
 from .environment import Environment
 from .errors import UserError, nearest
 from .git import Git, ask_git
 from .job import Staged, Work
+from .workspace import Workspace
 
 HERE = Path(__file__).resolve().parent
-# MLproject's entry points that can be sent: one run, a search, or a comparison of estimators.
-MAIN, SWEEP, COMPARE = "main", "sweep", "compare"
+# MLproject's entry points that can be sent: one run, a search, a comparison of estimators, a new table to score.
+MAIN, SWEEP, COMPARE, PREDICT = "main", "sweep", "compare", "predict"
 # What a job needs of the project. Whatever else lies in the folder stays there: .env, stores, caches, outputs.
 _TRAINS = ("MLproject", "conda.yml", "serving.yml", "train.py", "trainer/*.py")
 # All that .amlignore lets through: what `az` sends by hand has the same code then.
 _TRIES = (*_TRAINS, "sweep.py", "compare.py", "verify.py")
-CODE = {MAIN: _TRAINS, SWEEP: _TRIES, COMPARE: _TRIES}
+_SCORES = ("MLproject", "conda.yml", "predict.py", "trainer/*.py")
+CODE = {MAIN: _TRAINS, SWEEP: _TRIES, COMPARE: _TRIES, PREDICT: _SCORES}
 MAX_CODE_BYTES = 5_000_000
 # The parameters that are files
-DATA, SEARCH = "data", "search"
+DATA, SEARCH, OUTPUT = "data", "search", "output"
+# The output of a job that holds OUTPUT on the node. It is uploaded when the job is done: what is written beside it and
+# renamed need not be possible on a mount.
+PREDICTIONS = "predictions"
+_OUTPUTS = {PREDICTIONS: {"type": "uri_folder", "mode": "upload"}}
+# What a job can do on one node alone
+_ALONE = {SWEEP: "a search", COMPARE: "a comparison", PREDICT: "a prediction"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,9 @@ class Trainer:
         return "train" if entry == MAIN else entry
 
     def title(self, work: Work) -> str:
-        """Return the estimator and the name of the data."""
+        """Return the estimator, or the model, and the name of the data."""
+        if work.entry == PREDICT:
+            return f"{work.parameters['model'].removeprefix('models:/')} on {work.files[DATA].name}"
         what = work.parameters.get("estimator") or f"comparison of {work.parameters['estimators']}"
         return f"{'search of ' if work.entry == SWEEP else ''}{what} on {work.files[DATA].name}"
 
@@ -102,7 +112,22 @@ class Trainer:
     def work(self, entry: str, parameters: Mapping[str, str], files: Mapping[str, JobInput]) -> Work:
         """Return what a job is to do with parameters that are checked."""
         command = rendered(self.entry(entry)["command"], tuple(files))
-        return Work(entry, parameters, files, command, changes(self, entry, parameters))
+        made = Work(entry, parameters, files, command, changes(self, entry, parameters))
+        if entry != PREDICT:
+            return made
+        home = Path(parameters[OUTPUT])
+        return replace(
+            made, parameters={**parameters, OUTPUT: home.name}, command=_in_output(command), outputs=_OUTPUTS, home=home
+        )  # fmt: skip
+
+    def settle(self, workspace: Workspace, work: Work) -> Work:
+        """Name the version of the model that a table is scored with: an alias may move until the job begins."""
+        if work.entry != PREDICT:
+            return work
+        given = work.parameters["model"]
+        version = "models:/{}/{}".format(*registered.find_version(workspace, given))
+        of = "" if given == version else f", now {given}"
+        return replace(work, parameters={**work.parameters, "model": version}, told=(("model", f"{version}{of}"),))
 
     def stage(self, entry: str, folder: Path) -> Staged:
         """Copy what is on the list."""
@@ -164,12 +189,18 @@ def read_parameters(
             )
     parameters = defaults | changed
     rules.check_parameters(parameters)
-    if entry != MAIN and nodes > 1:
-        raise UserError(f"a {'search' if entry == SWEEP else 'comparison'} runs on one node", "leave --nodes out")
+    if entry in _ALONE and nodes > 1:
+        raise UserError(f"{_ALONE[entry]} runs on one node", "leave --nodes out")
     if entry == COMPARE:
         from trainer import board  # late: it imports pandas
 
         board.plan(settings.defaults(COMPARE) | parameters)
+    if entry == PREDICT:
+        from trainer import scoring
+
+        settings.values(settings.PREDICT, parameters)
+        registered.check(parameters["model"])
+        scoring.check_output(parameters[OUTPUT])
     if entry == MAIN:
         read = settings.read(settings.defaults() | parameters)
         if nodes > 1:
@@ -205,6 +236,12 @@ def rendered(command: str, files: Sequence[str]) -> str:
         return f'"{named}"' if found[1] in files else named
 
     return re.sub(r"\{(\w+)\}", place, command)
+
+
+def _in_output(command: str) -> str:
+    """Have a command write its file into the job's output, under the name that it was given."""
+    named = f"${{{{inputs.{OUTPUT}}}}}"
+    return command.replace(named, f'"${{{{outputs.{PREDICTIONS}}}}}"/{named}')
 
 
 def stage(root: Path, patterns: Sequence[str], folder: Path, limit: int = MAX_CODE_BYTES) -> Staged:

@@ -21,6 +21,7 @@ from .git import Git, ask_git
 from .job import Staged, Work
 from .own import Trainer
 from .secrets import holds_secret, without_secrets
+from .workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.projects._project_spec import EntryPoint
@@ -124,8 +125,24 @@ class Project:
         remarks = tuple(
             f"{entry} has no parameter {name!r}{nearest(name, point.parameters)}: passed on as --{name}, as MLflow does"
             for name in extra
+        ) + tuple(
+            f"{name} is text, and {value} is a file of this machine, which is not sent: of type path it is uploaded"
+            for name, value in parameters.items()
+            if name not in files and self._is_outside(value)
         )
         return Work(entry, parameters, files, command, ", ".join(shown) or "all defaults", names, remarks)
+
+    def _is_outside(self, value: str) -> bool:
+        """Whether a text names a file of this machine which the code would find here, and not on a node."""
+        try:
+            path = (self.root / value).resolve()
+            return path.is_file() and self.root.resolve() not in path.parents
+        except (OSError, ValueError):  # no name of a file
+            return False
+
+    def settle(self, _: Workspace, work: Work) -> Work:
+        """Nothing is open: what is said in MLproject and on the command line is all."""
+        return work
 
     def _entry(self, name: str) -> "EntryPoint":
         """Return an entry point: one of MLproject, or a script of the folder."""

@@ -1,7 +1,8 @@
 """The environment of a project, as its MLproject declares it, for Azure Machine Learning.
 
 A job speaks to the workspace's MLflow with azureml-mlflow, which the project's own environment has no reason to have:
-it is added, and the user is told.
+it is added, and the user is told. Where mlflow is left open, it is held below 3: `log_model` of mlflow 3 asks
+for logged models, which a workspace does not have, and the run fails (Azure/azure-sdk-for-python#44896).
 """
 
 import os
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Of Microsoft's, CPU only, with a fixed tag; what environment.yml takes for this project.
 IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-ubuntu24.04:20260901.v1"
 PLUGIN = "azureml-mlflow"
+MLFLOW = ("mlflow", "mlflow-skinny")
+BELOW = "<3"
 _CONDA_NAME = re.compile(r"(?:[\w.-]+::)?(?P<name>[\w.-]+)\s*(?P<version>.*)", re.DOTALL)
 _LOCAL = re.compile(r"(-e\b|--editable\b|\.{0,2}/|file:|\.$|.*\.(whl|tar\.gz|zip)$|[\w.-]+\s*@\s*file:)")
 
@@ -41,7 +44,7 @@ def read(project: "Spec", root: Path, name: str, image: str | None) -> Environme
     if project.docker_env:
         return _docker(project.docker_env, root, name, image)
     if project.env_config_path is None:
-        conda = _conda_file([f"python={_python()}", "pip"], ["mlflow"])
+        conda = _conda_file([f"python={_python()}", "pip"], [f"mlflow{BELOW}"])
         return _environment(name, image, conda, "the project declares none: Python and mlflow")
     path = Path(project.env_config_path)
     document = _read_yaml(path)
@@ -115,33 +118,65 @@ def _name(dependency: str) -> str:
 
 def _environment(name: str, image: str | None, conda: dict[str, Any], source: str) -> Environment:
     """Add what a job needs to a conda file, where it is missing."""
-    dependencies = list(conda["dependencies"])
+    dependencies, capped = _capped(conda["dependencies"], source)
     section = next((one for one in dependencies if isinstance(one, dict) and "pip" in one), None)
     pins: list[str] = list(section["pip"]) if section else []
     plain = [one for one in dependencies if isinstance(one, str)]
     names = {_name(re.split(r"[\[;]", one)[0]): one for one in (*plain, *pins)}
     added = []
-    for package in ("mlflow", "mlflow-skinny"):
-        if package in names:
-            _check_mlflow(package, names[package], source)
-    if not names.keys() & {"mlflow", "mlflow-skinny"}:
+    if not names.keys() & set(MLFLOW):
         added.append("mlflow-skinny")
     if PLUGIN not in names:
         # No newer than the one that is here; an older one where the project's Python or mlflow is older.
         pins.append(f"{PLUGIN}<={metadata.version(PLUGIN)}")
         added.append(PLUGIN)
     if added:
-        pins += ["mlflow-skinny"] if "mlflow-skinny" in added else []
+        pins += [f"mlflow-skinny{BELOW}"] if "mlflow-skinny" in added else []
         rest = [one for one in dependencies if one is not section]
         rest += [] if any(_name(one) == "pip" for one in plain) else ["pip"]
-        conda = {**conda, "dependencies": [*rest, {"pip": pins}]}
-    said = f"{source}; added: {' and '.join(added)}, with which the job speaks to the workspace" if added else source
-    return Environment(name, image or IMAGE, conda, said)
+        dependencies = [*rest, {"pip": pins}]
+    told = [source]
+    told += [f"added: {' and '.join(added)}, with which the job speaks to the workspace"] if added else []
+    told += [capped] if capped else []
+    return Environment(name, image or IMAGE, {**conda, "dependencies": dependencies}, "; ".join(told))
 
 
-def _check_mlflow(package: str, wanted: str, source: str) -> None:
-    """Hold the project's version of mlflow against the newest that azureml-mlflow takes."""
+def _capped(dependencies: Iterable[Any], source: str) -> tuple[list[Any], str]:
+    """Hold mlflow below 3 where the project leaves that open; say what was done, or what will fail."""
+    told = ""
+
+    def cap(line: str) -> str:
+        nonlocal told
+        package = _name(re.split(r"[\[;]", line)[0])
+        if package not in MLFLOW:
+            return line
+        held = _below_3(package, line, source)
+        if held is None:
+            told = (
+                f"{line}: its log_model fails, for a workspace has no logged models; save_model and log_artifacts work"
+            )
+            return line
+        told = told if held == line else f"{held}, for log_model of mlflow 3 fails in a workspace"
+        return held
+
+    found = [
+        {**one, "pip": [cap(line) for line in one["pip"]]} if isinstance(one, dict) and "pip" in one
+        else cap(one) if isinstance(one, str) else one
+        for one in dependencies
+    ]  # fmt: skip
+    return found, told
+
+
+def _below_3(package: str, wanted: str, source: str) -> str | None:
+    """Return a dependency on mlflow that leaves mlflow 3 out; None where it asks for mlflow 3.
+
+    Raises
+    ------
+    UserError
+        It asks for a newer one than azureml-mlflow takes.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
     takes = next(
@@ -151,15 +186,24 @@ def _check_mlflow(package: str, wanted: str, source: str) -> None:
     found = _CONDA_NAME.match(wanted)
     text = re.sub(r"^=(?!=)", "==", found["version"] if found else "")
     try:
-        given = Requirement(f"{package}{text}").specifier
+        asked = Requirement(f"{package}{text}")
     except InvalidRequirement:
-        return  # pip or conda will say what is wrong with it
+        return wanted  # pip or conda will say what is wrong with it
+    given = asked.specifier
     least = [Version(one.version.removesuffix(".*")) for one in given if one.operator in ("==", "~=", ">=", ">", "===")]
     if least and max(least) > newest:
         raise UserError(
             f"{source} asks for {wanted}, and {PLUGIN}, through which a job logs, takes mlflow up to {newest}",
             f"write {package}<={newest} into {source}",
         )
+    if least and max(least).major >= 3:
+        return None
+    if not any(given.contains(version) for version in ("3.0.0", newest)):
+        return wanted
+    if asked.marker is None and not asked.extras:
+        return f"{wanted},{BELOW}" if given else f"{wanted.strip()}{BELOW}"
+    asked.specifier = given & SpecifierSet(BELOW)
+    return str(asked)
 
 
 def _docker(docker: Mapping[str, Any], root: Path, name: str, image: str | None) -> Environment:

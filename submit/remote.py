@@ -6,6 +6,7 @@
     python submit/remote.py --serverless             # without a cluster
     python submit/remote.py -e sweep                 # search for hyperparameters
     python submit/remote.py -e compare               # try all estimators
+    python submit/remote.py -e predict --data new.csv -P output=predictions.csv    # score a table with a model
     python submit/remote.py --project DIR_OR_URL -e ENTRY -P name=value    # any other MLflow project
     python submit/remote.py --dry-run                # print the job as YAML and send nothing
     python submit/remote.py attach JOB               # follow again, from any machine
@@ -16,6 +17,7 @@ Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong inpu
 """  # noqa: D301  # click's mark for lines that stay as they are
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +83,8 @@ _nodes = click.option(
 @click.option("--version", metavar="REF", help="Of a project in Git: a commit, a branch or a tag.")
 @click.option(
     "-e", "--entry-point", default="main", show_default=True, metavar="NAME",
-    help="MLproject's: here main trains a model, sweep searches for its hyperparameters, compare tries all estimators.",
+    help="MLproject's: here main trains a model, sweep searches for hyperparameters, compare tries all estimators, "
+    "predict scores a new table.",
 )  # fmt: skip
 @click.option("-P", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the entry point.")
 @click.option(
@@ -248,6 +251,9 @@ def doctor(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    if arguments is None and sys.getfilesystemencoding() == "ascii":
+        # LC_ALL=C where Python's UTF-8 mode is off: no name of a file, column or value beyond ASCII would be right.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:

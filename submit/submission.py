@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from . import compute, data, follow, job, outputs, own, rules, sizes
+from . import compute, data, follow, job, outputs, own, predictions, rules, sizes
 from .console import Screen, can_ask, clock, command, dollars, size
 from .environment import Environment, create_environment, has_environment
 from .errors import Interrupted, UserError
@@ -17,6 +17,8 @@ from .own import Trainer
 from .workspace import Workspace, connect, find_address
 
 DONE, FAILED, USAGE, DETACHED = 0, 1, 2, 130
+# A price that the service does not tell
+UNKNOWN = 0.0
 # Of a version's tags, those that say where it comes from
 LINEAGE = ("rows", "data_sha256", "git_commit")
 # How many of the metrics of a project that is not known are shown.
@@ -121,7 +123,8 @@ def send(submission: Submission) -> Sent | None:
         known, limits = sizes.sizes(workspace), sizes.usages(workspace)
         target = compute.plan(workspace, submission.where, known, limits)
         files = {name: data.look_up(workspace, file) for name, file in submission.work.files.items()}
-        submission = replace(submission, work=replace(submission.work, files=files))
+        work = submission.project.settle(workspace, replace(submission.work, files=files))
+        submission = replace(submission, work=work)
         is_new = not has_environment(workspace, environment)
     scratch = tempfile.TemporaryDirectory(prefix="submit-", ignore_cleanup_errors=True)
     try:
@@ -177,6 +180,7 @@ def _rows(
         ("code", f"{staged.files} files, {size(staged.bytes)}"),
         *((name, file.text) for name, file in work.files.items()),
         *([("nodes", f"{nodes}, which train one model together")] if nodes > 1 else []),
+        *work.told,
         ("parameters", work.changes),
         *(("", f"! {remark}") for remark in work.remarks),
     ]
@@ -186,7 +190,8 @@ def _rows(
 def finish(sent: Sent) -> int:
     """Follow a job that was sent, again where its node was taken away, and conclude; return the exit code."""
     ending = _follow_until_done(sent)
-    return conclude(sent.workspace, sent.name, ending, sent.submission.output_dir, sent.price)
+    asked = sent.submission
+    return conclude(sent.workspace, sent.name, ending, asked.output_dir, sent.price or UNKNOWN, home=asked.work.home)
 
 
 def _follow_until_done(sent: Sent) -> follow.Ending:
@@ -286,15 +291,18 @@ def conclude(
     output_dir: Path,
     price: float | None,
     register: bool = False,
+    home: Path | None = None,
 ) -> int:
     """Fetch and verify what there is, say in the end how it stands, and return the exit code.
 
     Parameters
     ----------
     price : float or None
-        USD an hour of all its nodes; None to look it up.
+        USD an hour of all its nodes; None to look it up, `UNKNOWN` where that was done in vain.
     register : bool
         Register the model where the job could not.
+    home : Path or None
+        Where the predictions of a job that has scored a table go; None for its folder of results.
     """
     screen = workspace.screen
     if ending.detached:
@@ -310,24 +318,22 @@ def conclude(
     try:
         found = outputs.fetch(workspace, name, output_dir)
         if isinstance(found, outputs.Fetched):
-            screen.pairs(
-                [
-                    ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
-                    ("verified", f"no: {found.why}"),
-                    *_metric_rows(workspace, name),
-                ]
-            )
+            rows = predictions.bring_home(workspace, name, found.folder, home)
+            rows = [("verified", f"no: {found.why}"), *_metric_rows(workspace, name)] if rows is None else rows
+            screen.pairs([("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"), *rows])
             return DONE
         model = _model_rows(workspace, found.metric, register)
     except KeyboardInterrupt:
         screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
         raise
+    from trainer.card import figure
+
     how = "exactly" if found.agreement.exact else f"to {found.agreement.largest_relative:.0e}"
     screen.pairs(
         [
             ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
             ("verified", f"its model predicts its {found.agreement.rows} recorded rows again, {how}"),
-            ("rmse", repr(found.metric.rmse)),
+            ("rmse", figure(found.metric.rmse)),
             *model,
         ]
     )
@@ -336,7 +342,7 @@ def conclude(
 
 def _say_cost(workspace: Workspace, name: str, ending: follow.Ending, price: float | None) -> None:
     """Say what a job has cost: node time at the price of its size. Nothing where the service says nothing."""
-    if not ending.seconds:
+    if not ending.seconds or price == UNKNOWN:
         return
     if price is None:
         price = workspace.advice("price", lambda: compute.Prices(workspace).of(workspace.client.jobs.get(name)))

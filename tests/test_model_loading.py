@@ -1,6 +1,7 @@
 """Loading a model folder: what is loaded, what is refused, and that nothing of it is run."""
 
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 
 from tests import models
+from tests.conftest import link
 from trainer import model_folder, model_loading, tree_bounds
 from trainer.errors import UnusableModelError
 from trainer.estimators import ESTIMATORS
@@ -163,12 +165,29 @@ def an_absolute_path(folder: Path) -> None:
 
 def a_link(folder: Path) -> None:
     (folder / "model.skops").rename(folder.parent / "model.skops")
-    (folder / "model.skops").symlink_to(folder.parent / "model.skops")
+    link(folder / "model.skops", folder.parent / "model.skops")
 
 
 def a_link_for_mlmodel(folder: Path) -> None:
     (folder / "MLmodel").rename(folder.parent / "MLmodel")
-    (folder / "MLmodel").symlink_to(folder.parent / "MLmodel")
+    link(folder / "MLmodel", folder.parent / "MLmodel")
+
+
+def a_linked_folder(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "model.skops").rename(folder.parent / "elsewhere" / "model.skops")
+    (folder / "part").symlink_to(folder.parent / "elsewhere")
+    change(folder, python_function__model_path="part/model.skops", sklearn__pickled_model="part/model.skops")
+
+
+def a_pipe(folder: Path) -> None:
+    (folder / "model.skops").unlink()
+    os.mkfifo(folder / "model.skops")  # a reader would wait without end
+
+
+def another_model(folder: Path) -> None:
+    frame, _ = models.table(*NUMBERS)
+    skops.io.dump(make_pipeline(KNeighborsRegressor()).fit(frame, frame["size"]), folder / "model.skops")
 
 
 def a_huge_mlmodel(folder: Path) -> None:
@@ -235,6 +254,9 @@ HOSTILE = [
     ("ridge", an_absolute_path, "it wants the file '/etc/hostname', which is not in it"),
     ("ridge", a_link, "it wants the file 'model.skops', which is a link"),
     ("ridge", a_link_for_mlmodel, "it wants the file 'MLmodel', which is a link"),
+    ("ridge", a_linked_folder, "it wants the file 'part/model.skops', which is a link"),
+    ("ridge", a_pipe, "has no model.skops"),
+    ("ridge", another_model, "it wants sklearn.metrics._dist_metrics.EuclideanDistance64, which no pipeline"),
     ("ridge", a_huge_mlmodel, "more than this machine's memory"),
     ("ridge", a_huge_model, "its model.skops, of 8,192 GB: more than this machine's memory"),
     ("ridge", a_compressed_model, "model.skops was not written by sklearn: it is compressed"),

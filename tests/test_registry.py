@@ -64,6 +64,20 @@ def test_a_clean_up_that_fails_does_not_hide_what_failed(
     assert "the next run of kept tries again" in caplog.text
 
 
+@pytest.mark.parametrize("code", ["RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"])
+def test_a_model_that_exists_gets_another_version(
+    code: str, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, "m")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise mlflow.exceptions.RestException({"error_code": code, "message": "it exists"})
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_registered_model", refuse)
+    with registry.registered(run_in(store), "m", "file:///x", {}, None) as version:
+        assert version == "2"
+
+
 def test_tags_are_set_one_by_one_where_a_creation_with_tags_is_refused(
     store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

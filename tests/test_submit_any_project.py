@@ -14,7 +14,7 @@ from submit import job, own, staging
 from submit.compute import Asked
 from submit.errors import UserError
 from submit.project import Project, opened
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 
 SHARED = {"errors", "git", "secrets", "signals"}
 MLPROJECT = """
@@ -100,6 +100,17 @@ def test_a_parameter_that_cannot_be_is_told(given: tuple[str, ...], cause: str, 
     assert "TOPSECRET" not in str(caught.value)
 
 
+def test_a_file_of_this_machine_that_is_given_as_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "beside.csv").write_text("a\n1\n")
+    folder = project(tmp_path / "p")
+    for value, is_told in (("../beside.csv", True), ("data/table.csv", False), ("..", False), ("x" * 400, False)):
+        with opened(str(folder)) as found:
+            remarks = found.read_work("main", [f"note={value}"], None, 1).remarks
+        assert [remark.startswith(f"note is text, and {value} is a file of this machine") for remark in remarks] == (
+            [True] if is_told else []
+        )
+
+
 @pytest.mark.parametrize(
     ("entry", "cause"),
     [("mian", "has no entry point 'mian'; did you mean 'main'?"), ("no.py", "has no entry point 'no.py'"),
@@ -177,16 +188,19 @@ def pins(found: Any) -> list[str]:
 
 def test_what_a_job_logs_with_is_added_and_told(tmp_path: Path) -> None:
     found = environment(project(tmp_path))
-    assert pins(found)[:2] == ["mlflow", "numpy"]
+    assert pins(found)[:2] == ["mlflow<3", "numpy"]
     assert [one.partition("<=")[0] for one in pins(found)[2:]] == ["azureml-mlflow"]
-    assert found.source == "conda.yaml; added: azureml-mlflow, with which the job speaks to the workspace"
+    assert found.source == (
+        "conda.yaml; added: azureml-mlflow, with which the job speaks to the workspace; "
+        "mlflow<3, for log_model of mlflow 3 fails in a workspace"
+    )
     (tmp_path / "conda.yaml").write_text("dependencies: [python=3.11, numpy]\n")
     found = environment(tmp_path)
     assert found.conda["dependencies"][:3] == ["python=3.11", "numpy", "pip"]
-    assert "mlflow-skinny" in pins(found)
+    assert "mlflow-skinny<3" in pins(found)
     assert "added: mlflow-skinny and azureml-mlflow" in found.source
     (tmp_path / "conda.yaml").write_text("dependencies: [python=3.11, pip, {pip: [mlflow, azureml-mlflow]}]\n")
-    assert pins(environment(tmp_path)) == ["mlflow", "azureml-mlflow"]
+    assert pins(environment(tmp_path)) == ["mlflow<3", "azureml-mlflow"]
     other = environment(tmp_path, "mine:1")
     assert (other.image, other.version == environment(tmp_path).version) == ("mine:1", False)
 
@@ -196,11 +210,32 @@ def test_a_python_env_becomes_a_conda_file_with_its_requirements(tmp_path: Path)
     files = {"python_env__yaml": text, "more__txt": "mlflow  # tracking\n\n-r last.txt\n", "last__txt": "scipy>=1\n"}
     found = environment(project(tmp_path, "python_env: python_env.yaml", **files))
     assert found.conda["dependencies"][:3] == ["python=3.10", "pip==24.0", "setuptools"]
-    assert pins(found)[:3] == ["mlflow", "scipy>=1", "pandas"]
+    assert pins(found)[:3] == ["mlflow<3", "scipy>=1", "pandas"]
     os.remove(tmp_path / "conda.yaml")
     os.remove(tmp_path / "python_env.yaml")
     none = environment(project(tmp_path / "none", "name: x", conda__yml=""), None)
     assert none.conda
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [
+        ("mlflow>=1.0", "mlflow>=1.0,<3"),
+        ("mlflow[extras]>=2 ; python_version > '3'", 'mlflow[extras]<3,>=2; python_version > "3"'),
+        ("mlflow<=3.1", "mlflow<=3.1,<3"),
+        ("mlflow~=2.9", None),
+        ("mlflow==2.22.0", None),
+        ("mlflow==3.1", None),
+        ("mlflow !", None),
+    ],
+)
+def test_mlflow_3_is_held_off_where_the_project_leaves_it_open(wanted: str, sent: str | None, tmp_path: Path) -> None:
+    folder = project(tmp_path, conda__yaml=f'dependencies: [pip, {{pip: ["{wanted}"]}}]\n')
+    found = environment(folder)
+    assert pins(found)[0] == (sent or wanted)
+    assert ("fails" in found.source) == (sent is not None or wanted == "mlflow==3.1")
+    (folder / "conda.yaml").write_text("dependencies: [conda-forge::mlflow >=1, pip]\n")
+    assert environment(folder).conda["dependencies"][0] == "conda-forge::mlflow >=1,<3"
 
 
 @pytest.mark.parametrize(
@@ -253,8 +288,8 @@ def test_a_folder_is_sent_without_stores_secrets_and_what_its_ignore_file_names(
     root = project(tmp_path / "root", **dict.fromkeys(names, "x"))
     (root / ".gitignore").write_text("*.bin\n")
     (tmp_path / "outside").write_text("x")
-    (root / "away").symlink_to(tmp_path / "outside")
-    (root / "inside.py").symlink_to(root / "train.py")
+    link(root / "away", tmp_path / "outside")
+    link(root / "inside.py", root / "train.py")
     count, total = staging.copy(root, tmp_path / "staged")
     sent = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")}
     assert sent == {"conda.yaml", "train.py", "data/table.csv", "pkg/a.py", "inside.py"}
@@ -269,7 +304,7 @@ def test_a_folder_is_sent_without_stores_secrets_and_what_its_ignore_file_names(
 
 def test_the_installed_package_imports_nothing_beside_itself() -> None:
     """Its modules name each other relatively, and the trainer only where this project's own results are looked at."""
-    trainers = {"own", "outputs", "submission", "deploy", "answers", *SHARED}
+    trainers = {"own", "outputs", "registered", "submission", "deploy", "answers", *SHARED}
     for path in (ROOT / "submit").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
