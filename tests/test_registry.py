@@ -5,7 +5,12 @@ from typing import Any
 
 import mlflow
 import pytest
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_DOES_NOT_EXIST,
+)
 
 from trainer import claims, registry, tracking
 from trainer.errors import UserError
@@ -130,6 +135,37 @@ def test_a_server_that_fails_is_not_taken_for_one_without_aliases(
     with pytest.raises(UserError, match="the database is away"):
         registry.promote(store, "m", "1", "none")
     assert registry.CHAMPION not in store.get_model_version("m", "1").tags
+
+
+def test_what_another_run_writes_at_the_same_moment_is_written_again(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks for a tag, or an alias, and inserts it where there is none: PostgreSQL refuses the second one."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    refused: list[str] = []
+
+    def once(method: str) -> None:
+        call = getattr(mlflow.MlflowClient, method)
+
+        def crossed(*given: Any, **more: Any) -> Any:
+            if method not in refused:
+                refused.append(method)
+                message = f'(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "{method}"'
+                raise mlflow.MlflowException(message, BAD_REQUEST)
+            return call(*given, **more)
+
+        monkeypatch.setattr(mlflow.MlflowClient, method, crossed)
+
+    add(store, "m")
+    methods = ["create_model_version", "set_model_version_tag", "set_registered_model_alias"]
+    for method in methods:
+        once(method)
+    with registry.registered(run_in(store), "m", "file:///x", {"rmse": "1"}, None) as version:
+        registry.promote(store, "m", version, "none")
+    assert refused == methods
+    assert store.get_model_version_by_alias("m", "champion").version == 2
+    assert registry.CHAMPION not in store.get_model_version("m", "2").tags
+    assert store.get_model_version("m", "2").tags["rmse"] == "1"
 
 
 def test_what_killed_runs_have_left_half_made_is_taken_back(

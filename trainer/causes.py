@@ -53,6 +53,11 @@ _PSYCOPG2 = (
     "uv pip install psycopg2-binary  # and write postgresql+psycopg2://... for the database: in MLFLOW_TRACKING_URI, "
     "or in the server's --backend-store-uri"
 )
+# Of PostgreSQL, SQLite and MySQL; and of MLflow, which tries the next number of a version three times.
+_CROSSED = re.compile(
+    "database is locked|database table is locked|duplicate key value violates|UNIQUE constraint failed|Duplicate entry|"
+    "Model Version creation error.*Giving up"
+)
 _NEWER = "Can't locate revision"
 
 _FAULTS = (
@@ -195,9 +200,12 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
-def is_locked(error: BaseException) -> bool:
-    """Whether SQLite has refused because another process was writing, so that asking again is right."""
-    return any("database is locked" in str(one) or "database table is locked" in str(one) for one in chain(error))
+def is_crossed(error: BaseException) -> bool:
+    """Whether a database has refused because another process was writing, so that asking again is right.
+
+    MLflow inserts a tag, or an alias, where it has found none: of two processes that do so at once, one is refused.
+    """
+    return any(_CROSSED.search(str(one)) for one in chain(error))
 
 
 def is_of_driver(error: BaseException) -> bool:

@@ -204,11 +204,14 @@ def said_to_server(what: str, remedy: str = "", any_error: bool = False) -> Iter
 
 
 def patiently(call: Callable[[], _T]) -> _T:
-    """Ask again where SQLite says, after the 20 seconds that MLflow waits, that another process is still writing."""
+    """Ask again where another process has written at the same moment.
+
+    SQLite says after the 20 seconds that MLflow waits that it is still locked; others refuse one of the two.
+    """
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
     return Retrying(
-        retry=retry_if_exception(causes.is_locked), stop=stop_after_attempt(4), wait=wait_random(0, 1), reraise=True
+        retry=retry_if_exception(causes.is_crossed), stop=stop_after_attempt(4), wait=wait_random(0, 1), reraise=True
     )(call)
 
 

@@ -18,7 +18,7 @@ from trainer import causes, signals
 from trainer.causes import command
 from trainer.errors import UserError
 from trainer.processes import ERROR
-from trainer.tracking import Run, check_reachable, optional, said_to_server
+from trainer.tracking import Run, check_reachable, optional, patiently, said_to_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -168,7 +168,7 @@ def _create_version(
         return str(client.create_model_version(name, source, run_id=run_id, tags=given, model_id=model_id).version)
 
     try:
-        return create(dict(tags))
+        return patiently(lambda: create(dict(tags)))
     except MlflowException as error:
         if error.get_http_status_code() != 400:  # type: ignore[no-untyped-call]
             raise
@@ -248,8 +248,12 @@ def _is_marked_failed(run: "Found") -> bool:
 
 def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:
     """Write on a version what came of its comparison: from here on it is whole."""
+    _tag(client, name, version, VERDICT, sentence)
+
+
+def _tag(client: "MlflowClient", name: str, version: str, key: str, text: str) -> None:
     with said_to_server(f"tag version {version} of {name}"):
-        client.set_model_version_tag(name, version, VERDICT, sentence)
+        patiently(lambda: client.set_model_version_tag(name, version, key, text))
 
 
 def describe(client: "MlflowClient", name: str, version: str, of_model: str, of_version: str) -> None:
@@ -293,22 +297,19 @@ def promote(client: "MlflowClient", name: str, version: str, after: str) -> None
         moves.
     """
     what = f"make version {version} of {name} the champion"
-    with said_to_server(what):
-        client.set_model_version_tag(name, version, AFTER, after)
+    _tag(client, name, version, AFTER, after)
     _date(client, name, version, versions(client, name))
     if optional(what, lambda: client.set_registered_model_alias(name, CHAMPION, version)):
         return
-    with said_to_server(what):
-        client.set_model_version_tag(name, version, CHAMPION, "true")
+    _tag(client, name, version, CHAMPION, "true")
     for _ in range(ATTEMPTS):
         last = _last(known := versions(client, name))
         if last is None or str(last.version) == version:
             break
         _date(client, name, version, known)  # another run has dated a version, or this one anew, at the same moment
-    with said_to_server(what):
-        for other in known:
-            if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
-                client.set_model_version_tag(name, str(other.version), CHAMPION, "false")
+    for other in known:
+        if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
+            _tag(client, name, str(other.version), CHAMPION, "false")
 
 
 def _last(known: "Sequence[ModelVersion]") -> "ModelVersion | None":
@@ -325,8 +326,7 @@ def _date(client: "MlflowClient", name: str, version: str, known: "Sequence[Mode
         since = max(
             since, (datetime.fromisoformat(last) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
         )
-    with said_to_server(f"tag version {version} of {name}"):
-        client.set_model_version_tag(name, version, SINCE, since)
+    _tag(client, name, version, SINCE, since)
 
 
 @contextmanager
