@@ -1,7 +1,9 @@
 """Who is the champion of a registered model, since when, and where does it come from?
 
-python champion.py --model-name diabetes-progression
-python champion.py --model-name diabetes-progression --version 2    # make version 2 the champion
+    python champion.py --model-name diabetes-progression
+    python champion.py --model-name diabetes-progression --version 2    # make version 2 the champion
+
+A person who promotes by hand decides whatever the comparison has said, and the version keeps both.
 """
 
 import sys
@@ -42,8 +44,16 @@ def show(given: dict[str, str]) -> int:
     print(f"because       {tags.get(registry.VERDICT, 'somebody promoted it by hand')}")
     print(f"run           {champion.version.run_id}")
     for tag in LINEAGE:
-        print(f"{tag:<13} {tags.get(tag, 'unknown')}")
+        print(f"{tag:<13} {_shown(tag, tags.get(tag, 'unknown'))}")
     return 0
+
+
+def _shown(tag: str, text: str) -> str:
+    """Return the text of a tag; all digits of the measure are in the run."""
+    try:
+        return f"{float(text):.6g}" if tag == "rmse" else text
+    except ValueError:
+        return text
 
 
 def promote(client: "MlflowClient", name: str, version: str) -> None:

@@ -12,7 +12,7 @@ from trainer import startup  # isort: skip  # first, to start fast
 
 from collections.abc import Sequence
 
-from trainer import board, checks, cli, distributed, results, settings, tracking, training
+from trainer import board, checks, cli, distributed, report, results, settings, tracking, training
 from trainer.card import comparison_name
 from trainer.errors import UserError
 from trainer.results import Result
@@ -42,7 +42,7 @@ def compare(given: dict[str, str]) -> int:
             entries = board.add(entries, board.measure(run, trial, table, SOURCE))
         ranked = board.rank(entries, table)
         for line in ranked.lines():
-            print(line)
+            print(report.wrapped(line, 3))
         best = ranked.best
         print(f"best        {best.name}; now on the test rows:")
         chosen = best.score.trial.settings

@@ -15,7 +15,6 @@ import gzip
 import io
 import lzma
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -169,6 +168,8 @@ def attempt(path: Path) -> str:
 
 def child(folder: Path, seed: int, trials: range) -> None:
     """Try some files, and write a line for each, before and after."""
+    import resource  # not on Windows
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     with (folder / "log").open("w", buffering=1) as log:

@@ -66,14 +66,35 @@ def stored_at(workspace: Workspace, address: str, otherwise: tuple[str, str] | N
 
 
 def open_store(workspace: Workspace, store: str, client: Any, **options: Any) -> Any:
-    """Return a client of a datastore's container: with its key, its signature, or the user's own identity."""
-    datastore: Any = workspace.call(
-        "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
-    )
+    """Return a client of a datastore's container: with its key, its signature, or the user's own identity.
+
+    Raises
+    ------
+    UserError
+        There is no such datastore, or it holds no blobs.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        datastore: Any = workspace.call(
+            "look at the datastore", lambda: workspace.client.datastores.get(store, include_secrets=True)
+        )
+    except ResourceNotFoundError as error:
+        raise UserError(
+            f"the workspace {workspace.name} has no datastore {store} any more",
+            "`az ml datastore list` lists what it has; the workspace's own ones can be created again by an owner",
+        ) from error
+    # of a Data Lake it is a file system, and its blobs are read all the same
+    container = getattr(datastore, "container_name", None) or getattr(datastore, "filesystem", None)
+    if container is None:
+        raise UserError(
+            f"the datastore {store} is of type {datastore.type}, which holds no blobs",
+            "look at it in the studio (Data)",
+        )
     kept = datastore.credentials
     return client(
         f"{datastore.protocol}://{datastore.account_name}.blob.{datastore.endpoint}",
-        datastore.container_name,
+        container,
         credential=getattr(kept, "account_key", None) or getattr(kept, "sas_token", None) or workspace.credential,
         **options,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from . import service
+from . import refusals
 from .console import command
 from .errors import UserError, nearest
 from .rules import check_cluster_name
@@ -83,6 +83,8 @@ class Target:
     ----------
     cluster : AmlCompute or None
         To be created; None where it is there, or where there is none.
+    is_ready : bool
+        Whether it is there, and nothing happens to it.
     price : float or None
         USD an hour of one node.
     remarks : tuple of str
@@ -96,6 +98,7 @@ class Target:
     tier: Tier
     text: str
     cluster: Any = None
+    is_ready: bool = False
     quota: Quota = UNKNOWN
     price: float | None = None
     remarks: tuple[str, ...] = ()
@@ -122,7 +125,9 @@ def plan(
     allowed = quota(limits, size, asked.nodes, target.tier != "dedicated")
     remarks = target.remarks
     if allowed.verdict == "short":
-        remarks += (f"{allowed.text}: the job will wait in the queue (`{command('doctor')}` lists sizes that fit)",)
+        words = (*(("--serverless",) if asked.serverless else ()), *(("--low-priority",) if asked.low_priority else ()))
+        doctor = command("doctor", *words, *(("--nodes", str(asked.nodes)) if asked.nodes > 1 else ()))
+        remarks += (f"{allowed.text}: the job will wait in the queue (`{doctor}` lists sizes that fit)",)
     return replace(target, quota=allowed, price=size.price(target.tier) if size else None, remarks=remarks)
 
 
@@ -136,10 +141,13 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
     found = look(workspace, asked.name)
     size = _offered(workspace, asked, known) if found is None or asked.size else ""
     actual = _wanted(workspace, asked, size) if found is None else found
-    if asked.nodes > int(actual.max_instances):
+    most = actual.max_instances  # None where it is scaled by hand
+    if most is not None and asked.nodes > int(most):
         raise UserError(
-            f"the job asks for {asked.nodes} nodes, and the cluster {asked.name} has at most {actual.max_instances}",
-            "give fewer --nodes, or --cluster NAME and --max-nodes for a larger one",
+            f"the job asks for {asked.nodes} node{'s' if asked.nodes > 1 else ''}, and the cluster {asked.name} has at "
+            f"most {most}",
+            "give fewer --nodes, or --cluster NAME and --max-nodes for a larger one, or "
+            f"`az ml compute update -n {asked.name} --max-instances {asked.nodes}`",
         )
     remarks = () if found is None else _differences(asked, found)
     hints: tuple[str, ...] = ()
@@ -147,9 +155,9 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
         remarks += (f"the workspace's storage takes identities only, and {asked.name} has none: give --cluster NAME",)
     elif workspace.by_identity:
         who = f"$(az ml compute show -n {asked.name} --query identity.principal_id -o tsv)"
-        role = f"az role assignment create --assignee {who} --role '{service.BLOB_ROLE}' --scope {workspace.storage}"
+        role = f"az role assignment create --assignee {who} --role '{refusals.BLOB_ROLE}' --scope {workspace.storage}"
         hints += (f"once, for the cluster's own identity: {role}",)
-    nodes = f"{actual.min_instances} to {actual.max_instances} nodes"
+    nodes = "nodes" if most is None else f"{actual.min_instances} to {most} nodes"
     made = ", to be created" if found is None else ""
     return Target(
         asked=asked,
@@ -157,6 +165,7 @@ def _cluster(workspace: Workspace, asked: Asked, known: Mapping[str, Size] | Non
         tier=tier_of(actual.tier),
         text=f"{asked.name}, {nodes} of {_described(known, str(actual.size))}, {tier_of(actual.tier)}{made}",
         cluster=actual if found is None else None,
+        is_ready=found is not None and _state(found) == "Succeeded",
         remarks=remarks,
         hints=hints,
     )
@@ -218,7 +227,7 @@ def _state(compute: Any) -> str:
 
 
 def _errors(compute: Any) -> str:
-    return service.message(Exception(str(compute.provisioning_errors or "no reason is given")))
+    return refusals.message(Exception(str(compute.provisioning_errors or "no reason is given")))
 
 
 def tier_of(tier: Any) -> Tier:
@@ -272,10 +281,13 @@ def create(workspace: Workspace, target: Target) -> None:
     UserError
         It is not permitted, or the service refuses.
     """
-    if target.asked.serverless:
+    if target.asked.serverless or target.is_ready:
         return
     name = target.asked.name
-    with workspace.screen.status(f"creating cluster {name}, half a minute or more"):
+    what = (
+        f"waiting for cluster {name}" if target.cluster is None else f"creating cluster {name}, half a minute or more"
+    )
+    with workspace.screen.status(what):
         if target.cluster is not None:
             try:
                 workspace.call(
@@ -283,7 +295,7 @@ def create(workspace: Workspace, target: Target) -> None:
                     lambda: workspace.client.compute.begin_create_or_update(target.cluster),
                 )
             except UserError as error:
-                if service.status_of(error) != 403:
+                if refusals.status_of(error) != 403:
                     raise
                 raise UserError(
                     error.cause, "send it with --serverless, which needs no cluster; or ask an owner to create it"

@@ -3,7 +3,7 @@
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -100,22 +100,31 @@ def _environment(workspace: Workspace) -> str:
 
 
 def _python() -> str:
-    if not is_here():
-        return sys.version.split()[0]
-    wanted = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
-    actual = ".".join(map(str, sys.version_info[:2]))
-    if actual != wanted:
-        raise UserError(f"Python {actual}, where the project has {wanted}", f"uv sync --python {wanted}")
-    return sys.version.split()[0]
+    from packaging.specifiers import SpecifierSet
+
+    actual = sys.version.split()[0]
+    allowed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")) if is_here() else None
+    if allowed and not SpecifierSet(wanted := allowed["project"]["requires-python"]).contains(actual, prereleases=True):
+        pinned = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
+        raise UserError(f"Python {actual}, where the project takes {wanted}", f"uv sync --python {pinned}")
+    return actual
 
 
 def _declared() -> list[str]:
     """Return both sides of a submission from pyproject.toml, each package once."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     found = {}
-    for line in (*document["project"]["dependencies"], *document["dependency-groups"]["train"]):
+    for line in (*document["project"]["dependencies"], *_group(document["dependency-groups"], "train")):
         found[re.split(r"[^\w.-]", line)[0]] = line  # the training side pins what both take
     return list(found.values())
+
+
+def _group(groups: dict[str, list[str | dict[str, str]]], name: str) -> Iterator[str]:
+    for one in groups[name]:
+        if isinstance(one, str):
+            yield one
+        else:
+            yield from _group(groups, one["include-group"])
 
 
 def _packages() -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from . import follow, service, sizes
+from . import follow, refusals, service, sizes
 from .console import can_ask, command, dollars
 from .errors import UserError, VerificationError
 from .workspace import Workspace
@@ -227,7 +227,7 @@ def _reason(poller: Any) -> str:
     try:
         poller.result(timeout=_REASON_SECONDS)
     except AzureError as error:
-        return _refusal(error) or service.message(error)
+        return _refusal(error) or refusals.message(error)
     return "the service gives no reason"
 
 

@@ -149,7 +149,7 @@ def document(
     job["inputs"] = {names.get(key, key): shlex.quote(value) for key, value in work.parameters.items()}
     job["inputs"] |= {names.get(key, key): file.document for key, file in work.files.items()}
     job |= {"code": str(code), "environment": environment.reference, **where}
-    job["display_name"] = project.title(work)
+    job["display_name"] = rules.shortened(project.title(work))
     job |= {"name": name} if name is not None else {}
     if work.outputs:
         job["outputs"] = {key: {**one, **_place(name, key)} for key, one in work.outputs.items()}

@@ -32,7 +32,7 @@ def _list(workspace: Workspace, count: int) -> tuple[list[Any], int]:
     """List jobs, newest first; the client gives None for one that it cannot read."""
     found: list[Any] = []
     unread = 0
-    for job in workspace.client.jobs.list():
+    for job in workspace.jobs():
         if job is None:
             unread += 1
         else:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from . import service
+from . import refusals, service
 from .errors import UnreachableError, UserError
 from .workspace import Workspace
 
@@ -66,12 +66,16 @@ def read_log(workspace: Workspace, address: str, offset: int, patience: float = 
 
 @dataclass
 class Shown:
-    """The log that is shown; `name` is empty before there is one, `refused` where the storage keeps it."""
+    """The log that is shown; `name` is empty before there is one, `refused` where the storage keeps it.
+
+    `expired` is set where the address was too old once: the next look at the job brings another one.
+    """
 
     workspace: Workspace
     log: Log = field(default_factory=Log)
     name: str = ""
     refused: bool = False
+    expired: bool = False
 
     def read_on(self, address: str, last: bool) -> bool:
         """Show what has been added, and return whether there was anything."""
@@ -84,6 +88,9 @@ class Shown:
             except UnreachableError:
                 raise
             except UserError as error:
+                if not self.expired and refusals.is_expired(error):
+                    self.expired = True
+                    return False
                 self.refused = True
                 screen.say(f"{error.cause}: its log is not shown, and the job is followed all the same", "yellow")
                 screen.say(f"  fix: {error.remedy}", "dim")

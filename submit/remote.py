@@ -17,6 +17,7 @@ Exit codes: 0 done and verified; 1 the job failed or was cancelled; 2 wrong inpu
 """  # noqa: D301  # click's mark for lines that stay as they are
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -250,6 +251,9 @@ def doctor(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    if arguments is None and sys.getfilesystemencoding() == "ascii":
+        # LC_ALL=C where Python's UTF-8 mode is off: no name of a file, column or value beyond ASCII would be right.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:

@@ -7,6 +7,7 @@ from .errors import UserError
 
 MAX_PARAMETERS, MAX_VALUE = 200, 500
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 50, 100, 1000
+MAX_TITLE = 256
 
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _CLUSTER = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])")
@@ -67,6 +68,11 @@ def check_tags(tags: Mapping[str, str]) -> None:
             f"there are {len(tags)} tags" + (f", and {long[0]!r} is too long" if long else ""),
             f"shorten job.yml's: at most {MAX_TAGS}, of {MAX_TAG_NAME} characters, with values of {MAX_TAG_VALUE}",
         )
+
+
+def shortened(title: str) -> str:
+    """Return what the studio may call a job."""
+    return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 3]}..."
 
 
 def slug(text: str) -> str:

@@ -17,6 +17,8 @@ from .own import Trainer
 from .workspace import Workspace, connect, find_address
 
 DONE, FAILED, USAGE, DETACHED = 0, 1, 2, 130
+# A price that the service does not tell
+UNKNOWN = 0.0
 # Of a version's tags, those that say where it comes from
 LINEAGE = ("rows", "data_sha256", "git_commit")
 # How many of the metrics of a project that is not known are shown.
@@ -189,7 +191,7 @@ def finish(sent: Sent) -> int:
     """Follow a job that was sent, again where its node was taken away, and conclude; return the exit code."""
     ending = _follow_until_done(sent)
     asked = sent.submission
-    return conclude(sent.workspace, sent.name, ending, asked.output_dir, sent.price, home=asked.work.home)
+    return conclude(sent.workspace, sent.name, ending, asked.output_dir, sent.price or UNKNOWN, home=asked.work.home)
 
 
 def _follow_until_done(sent: Sent) -> follow.Ending:
@@ -296,7 +298,7 @@ def conclude(
     Parameters
     ----------
     price : float or None
-        USD an hour of all its nodes; None to look it up.
+        USD an hour of all its nodes; None to look it up, `UNKNOWN` where that was done in vain.
     register : bool
         Register the model where the job could not.
     home : Path or None
@@ -324,12 +326,14 @@ def conclude(
     except KeyboardInterrupt:
         screen.say(f"job {name} has ended. To fetch its results: {command('attach', name)}", "yellow")
         raise
+    from trainer.card import figure
+
     how = "exactly" if found.agreement.exact else f"to {found.agreement.largest_relative:.0e}"
     screen.pairs(
         [
             ("outputs", f"{found.folder} ({found.files} files, {size(found.bytes)})"),
             ("verified", f"its model predicts its {found.agreement.rows} recorded rows again, {how}"),
-            ("rmse", repr(found.metric.rmse)),
+            ("rmse", figure(found.metric.rmse)),
             *model,
         ]
     )
@@ -338,7 +342,7 @@ def conclude(
 
 def _say_cost(workspace: Workspace, name: str, ending: follow.Ending, price: float | None) -> None:
     """Say what a job has cost: node time at the price of its size. Nothing where the service says nothing."""
-    if not ending.seconds:
+    if not ending.seconds or price == UNKNOWN:
         return
     if price is None:
         price = workspace.advice("price", lambda: compute.Prices(workspace).of(workspace.client.jobs.get(name)))

@@ -1,17 +1,17 @@
 """The workspace: which one is meant, signing in, and asking it.
 
-What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `Workspace.mlflow`, `quiet`.
+What is not public in the SDKs stands here and nowhere else: `Workspace.run_details`, `.jobs` and `.mlflow`, `quiet`.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import service
+from . import refusals, service
 from .console import Screen
 from .errors import UserError
 
@@ -158,7 +158,7 @@ class Workspace:
         try:
             return self.call(f"look up the {what}", function, service.ADVICE_PATIENCE)
         except (UserError, ResourceNotFoundError) as error:
-            status = service.status_of(error)
+            status = refusals.status_of(error)
             if status == 401:
                 raise
             why = {403: "not readable with your role", None: "the service does not answer"}.get(
@@ -175,6 +175,25 @@ class Workspace:
         The public interface has no call that gives these without printing; `jobs.stream` itself asks here.
         """
         return self.client.jobs._runs_operations.get_run_details(name)
+
+    def jobs(self) -> Iterator[Any]:
+        """List the jobs, newest first; None for one that the client cannot read.
+
+        Left alone, the client ends its list at a job of a kind that it does not know, such as labeling.
+        """
+        from azure.ai.ml.exceptions import MlException
+
+        operations: Any = self.client.jobs
+        read = getattr(operations, "_handle_rest_errors", None)
+
+        def tolerant(job: Any) -> Any:
+            try:
+                return read(job) if read else None
+            except MlException:
+                return None
+
+        operations._handle_rest_errors = tolerant
+        return iter(operations.list())
 
     def mlflow(self) -> "MlflowClient":
         """Return a client of the workspace's MLflow, signed in with the same credential.
@@ -213,11 +232,11 @@ def connect(address: Address, screen: Screen, interactive: bool) -> Workspace:
     scope = (address.subscription_id, address.resource_group, address.workspace_name)
 
     def ask() -> Workspace:
-        client = MLClient(credential, *scope, enable_telemetry=False, show_progress=False, retry_total=1)
+        client = MLClient(credential, *scope, enable_telemetry=False, show_progress=False, retry_total=0)
         found = client.workspaces.get(address.workspace_name)
         return Workspace(
             address=address,
-            location=str(found.location),
+            location=re.sub(r"\s", "", str(found.location)).lower(),  # "West Europe" in older ones
             tracking_uri=str(found.mlflow_tracking_uri),
             storage=str(found.storage_account or ""),
             by_identity=str(found.system_datastores_auth_mode).casefold() in ("identity", "userdelegationsas"),
@@ -229,6 +248,16 @@ def connect(address: Address, screen: Screen, interactive: bool) -> Workspace:
     try:
         return service.call(f"reach the workspace {address.workspace_name}", ask, screen)
     except ResourceNotFoundError as error:
+        if (code := refusals.code_of(error)) in ("SubscriptionNotFound", "InvalidSubscriptionId"):
+            raise UserError(
+                f"there is no subscription {address.subscription_id}, or your sign-in does not see it",
+                f"correct {address.source}; `az account list --refresh` lists those that you see",
+            ) from error
+        if code == "ResourceGroupNotFound":
+            raise UserError(
+                f"there is no resource group {address.resource_group!r} in subscription {address.subscription_id}",
+                f"correct {address.source}; `az group list --subscription {address.subscription_id}` lists them",
+            ) from error
         raise UserError(
             f"there is no workspace {address.workspace_name!r} in resource group {address.resource_group!r} of "
             f"subscription {address.subscription_id}",
@@ -249,8 +278,9 @@ def quiet() -> None:
 
     _azureml_polling.print = lambda *_, **__: None  # type: ignore[attr-defined]  # a dot at each look at an operation
 
-    # A call is tried again here, with a line that says so.
+    # A call is tried again here, with a line that says so; nobody waits for minutes without a word.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
     for name in ("azure", "azure.ai.ml", "azureml", "mlflow", "msal", "msrest", "urllib3", "requests", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

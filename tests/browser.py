@@ -5,13 +5,13 @@ no library. Nothing it starts with leads outside of this machine.
 """
 
 import base64
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +25,9 @@ FLAGS = (
 
 
 def find() -> str | None:
-    """Return the path of a browser, or None where there is none."""
+    """Return the path of a browser that can be spoken to over pipes, or None where there is none."""
+    if find_spec("fcntl") is None:  # on Windows
+        return None
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -114,6 +116,8 @@ class Browser:
 @contextmanager
 def opened(profile: Path) -> Iterator[Browser]:
     """Start a browser with a profile of its own, and end it."""
+    import fcntl  # not on Windows
+
     (low_in, to), (back, low_out) = os.pipe(), os.pipe()
     its_in, its_out = (fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (low_in, low_out))
     os.close(low_in)

@@ -1,5 +1,6 @@
 """What tests share: a store of their own, train.py called in this process, a workspace on this machine."""
 
+import base64
 import functools
 import os
 import re
@@ -20,7 +21,7 @@ from mlflow.tracking import fluent
 from xdist.scheduler import LoadScopeScheduling
 
 import train
-from tests.standin import Request, StandIn
+from tests.standin import POSSIBLE, Request, StandIn
 
 if TYPE_CHECKING:
     from tests.submitting import Warm
@@ -33,8 +34,10 @@ settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Signed addresses, tokens and account keys; where they have been left out, there are asterisks.
-SECRET = re.compile(r"[?&]sig=(?!\*)|eyJ[\w-]{10,}\.[\w-]{10,}|AccountKey=(?!\*)")
+# Signed addresses, tokens, and keys of accounts and endpoints; where they have been left out, there are asterisks.
+SECRET = re.compile(
+    r"(?:[?&]|%3F|%26)sig(?:=|%3D)(?!\*)|eyJ[\w-]{10,}\.[\w-]{10,}|AccountKey=(?!\*)|standin-key-", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,14 @@ def script(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str])
     return call
 
 
+def link(path: Path, target: Path) -> None:
+    """Make a link, or skip the test where that needs a privilege."""
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("Windows makes no link without a privilege")
+
+
 def run_id(done: Done) -> str:
     """Read the run's id from what train.py printed."""
     return next(line.split()[1] for line in done.out.splitlines() if line.startswith("run "))
@@ -159,6 +170,8 @@ def standin_session() -> Iterator[StandIn]:
     At the end no client may have asked for a route that the stand-in does not know: that is how an update of
     a client library is noticed.
     """
+    if not POSSIBLE:
+        pytest.skip("the workspace on this machine needs Linux or macOS")
     with StandIn() as workspace:
         yield workspace
         unknown = sorted(set(workspace.unknown_routes))
@@ -210,12 +223,19 @@ def submitted(standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory
 def remote(
     submitted: Submitted, standin_session: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator["Warm"]:
-    """Run `submit/remote.py` with some arguments, in a workspace that is not empty: `tests.submitting.Warm`."""
-    from tests.submitting import Warm
+    """Run `submit/remote.py` with some arguments, in a workspace that is not empty: `tests.submitting.Warm`.
+
+    At the end no secret may be in what any of the commands has said (submissions, refusals, downloads, deployments),
+    nor in what the workspace keeps of their jobs: logs, documents, and all that MLflow was told.
+    """
+    from tests.submitting import Warm, jobs_kept
 
     said = tmp_path_factory.mktemp("said")
     warm = Warm(standin_session, said)
     yield warm
     warm.close()
-    for path in said.rglob("*"):
-        assert path.is_dir() or not SECRET.search(path.read_text(encoding="utf-8")), path
+    texts = {str(path): path.read_text(encoding="utf-8") for path in said.rglob("*") if path.is_file()}
+    key = base64.b64encode(standin_session.folder.secret("account")).decode()
+    for name, text in (texts | jobs_kept(standin_session)).items():
+        assert key not in text, name
+        assert not SECRET.search(text), name

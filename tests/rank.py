@@ -1,7 +1,4 @@
-"""One of several processes, for tests: it reads, fits and measures, and may stop itself at a step, as a machine does.
-
-    python -m tests.rank TABLE STEP RANK SIGNAL
-"""  # fmt: skip
+"""One of several processes, for tests: it reads, fits, measures, and may stop itself at a step, as a machine does."""
 
 import json
 import os
@@ -13,13 +10,24 @@ from tests.tables import read_settings
 from trainer import distributed, heartbeat, table
 from trainer.errors import UserError
 
-# Where nobody is to be lost, a busy machine may take its time; where somebody is, tests do not wait as a cluster does.
-heartbeat.SILENCE_SECONDS, heartbeat.GRACE_SECONDS = (3.0, 1.0) if os.environ.get("IMPATIENT") else (600.0, 60.0)
-distributed.JOIN_SECONDS, distributed.TELL_SECONDS = (8, 1) if os.environ.get("ALONE") else (240, 30)
-distributed.GRACE_SECONDS = 0
+
+def become(out: str, err: str, environment: dict[str, str], arguments: list[str]) -> None:
+    """Be a process of its own with these arguments, which writes to these files and ends with its exit code."""
+    os.environ.update(environment)
+    # Where nobody is to be lost, a busy machine may take its time; where somebody is, no test waits as a cluster does.
+    heartbeat.SILENCE_SECONDS, heartbeat.GRACE_SECONDS = (3.0, 1.0) if "IMPATIENT" in environment else (600.0, 60.0)
+    distributed.JOIN_SECONDS, distributed.TELL_SECONDS = (8, 1) if "ALONE" in environment else (240, 30)
+    distributed.GRACE_SECONDS = 0
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    try:
+        main(*arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
-def main(data: str, step: str = "", rank: str = "-1", signal: str = "0") -> int:
+def main(data: str, step: str = "", rank: str = "-1", signal: str = "0") -> None:
     """Take part; what is found is printed as JSON."""
     place = distributed.place()
     assert place is not None
@@ -51,12 +59,3 @@ def main(data: str, step: str = "", rank: str = "-1", signal: str = "0") -> int:
         "model": booster.save_raw("json").decode(),
     }
     print(json.dumps(found))
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(*sys.argv[1:]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)

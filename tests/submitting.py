@@ -9,11 +9,13 @@ import select
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,6 +226,19 @@ class Warm:
     def close(self) -> None:
         """End it."""
         self._process.communicate(timeout=30)
+
+
+def jobs_kept(workspace: StandIn) -> dict[str, str]:
+    """Return what a workspace keeps of the jobs of `submit/remote.py`, as text: logs, documents, MLflow's store."""
+    root = workspace.folder.root
+    texts = {str(path): path.read_text(errors="replace") for path in root.glob("jobs/*-2*-*/log-*.txt")}
+    with closing(sqlite3.connect(f"file:{root / 'state.db'}?mode=ro", uri=True)) as store:
+        kinds = "kind in ('job', 'code', 'data', 'environment', 'model')"
+        texts["state.db"] = "\n".join(body for (body,) in store.execute(f"select body from document where {kinds}"))
+    with closing(sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True)) as store:
+        texts["mlflow.db"] = "\n".join(store.iterdump())
+    assert texts["state.db"]
+    return texts
 
 
 def job_name(said: str, kind: str = "train") -> str:

@@ -18,7 +18,7 @@ from submit.backend import AmlRun, Backend, Config, Detached, read_config
 from submit.console import Screen
 from submit.errors import Interrupted, UserError
 from tests import standin_http as http
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECRET
 from tests.standin import Fault, StandIn
 from tests.submitting import TINY, Warm, fake_workspace, job_name
 
@@ -287,6 +287,7 @@ def test_mlflow_run_sends_follows_and_fetches(standin: StandIn, tmp_path: Path) 
     assert "verified  no: its project records nothing to score again" in done.stdout
     assert "rows      3.0" in done.stdout
     assert (tmp_path / "outputs" / name / "user_logs" / "std_log.txt").is_file()
+    assert not SECRET.search(done.stdout + done.stderr)
     run = http.run(standin, name)
     assert run["info"]["status"] == "FINISHED"
     assert {one["key"]: one["value"] for one in run["data"]["params"]} == {"table": "t.csv"}

@@ -45,6 +45,11 @@ def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (MlflowException('password authentication failed for user "u"'), "user or password", "%40"),
         (MlflowException('database "m" does not exist'), "there is no database m on it", "createdb m"),
+        (
+            MlflowException("(psycopg.errors.UndefinedFunction) operator does not exist: integer = character varying"),
+            "its driver, psycopg 3, does not compare numbers with text",
+            "uv pip install psycopg2-binary # and write postgresql+psycopg2://",
+        ),
         (MlflowException("Unable to locate credentials"), "asks for credentials", "aws configure"),
         (ModuleNotFoundError("No module named 'boto3'", name="boto3"), "the package boto3", "uv pip install 'boto3'"),
         (ModuleNotFoundError("x", name="google.cloud"), "google-cloud-storage", "uv pip install"),

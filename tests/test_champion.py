@@ -17,13 +17,14 @@ def shows(store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Tra
 
 def test_the_champion_and_its_lineage_are_named(shows: Trainer, store: mlflow.MlflowClient) -> None:
     run = run_in(store, "FINISHED")
-    tags = {"rmse": "48.05", "data_sha256": "abc", registry.VERDICT: "version 1 is the first champion"}
+    tags = {"rmse": "48.051765445607884", "data_sha256": "abc", registry.VERDICT: "version 1 is the first champion"}
     add(store, "m", run, **tags)
     registry.promote(store, "m", "1", "none")
     done = shows(model_name="m")
     assert (done.code, done.err) == (0, "")
     since = store.get_model_version("m", "1").tags[registry.SINCE]
-    for fact in ("models:/m/1", run.id, "48.05", "abc", since, "version 1 is the first champion", "unknown"):
+    first = "version 1 is the first champion"
+    for fact in ("models:/m/1", run.id, "rmse          48.0518\n", "abc", since, first, "unknown"):
         assert fact in done.out
 
 

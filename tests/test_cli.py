@@ -36,13 +36,20 @@ def test_parameters_are_spelled_with_a_dash_or_as_in_mlproject() -> None:
     assert given == [{"alpha": "auto", "n_estimators": "3"}] * 2
 
 
-def test_the_help_holds_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_holds_every_parameter_and_commands_that_run_in_this_shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV", raising=False)
     with pytest.raises(SystemExit) as ended:
         run(lambda _: 0, "--help")
     said = capsys.readouterr().out
     assert ended.value.code == 0
     assert "100% of the penalty [auto]" in said
-    assert "python train.py" in said
+    assert "\n    python train.py" in said
+    monkeypatch.setenv("UV", "/bin/uv")
+    with pytest.raises(SystemExit):
+        run(lambda _: 0, "--help")
+    assert "\n    uv run python train.py" in capsys.readouterr().out
 
 
 def test_a_flag_of_nobody_is_told_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +98,7 @@ def test_too_little_memory_is_two_lines(capsys: pytest.CaptureFixture[str]) -> N
     [
         (Interrupted(signal.SIGINT), 130),
         (Interrupted(signal.SIGTERM), 143),
-        (Interrupted(signal.SIGHUP), 129),
+        *([(Interrupted(signal.SIGHUP), 129)] if hasattr(signal, "SIGHUP") else []),  # not on Windows
         (KeyboardInterrupt(), 130),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from trainer import columns, dates
 from trainer.columns import Text
+from trainer.spelling import Clock
 
 
 def text(*values: str | None) -> Text:
@@ -38,6 +39,9 @@ NUMBERS: dict[str, tuple[list[str | None], list[float]]] = {
     "an accountant's minus": (["-$4", "$5", "($6.5)"], [-4, 5, -6.5]),
     "a minus behind the mark": (["$-4", "+ 5 $", "$ -6"], [-4, 5, -6]),
     "a real minus": (["\N{MINUS SIGN}5", "3.5"], [-5, 3.5]),
+    "a unit": (["12 kg", "-1,234.5kg", "?"], [12, -1234.5, NAN]),
+    "degrees": (["12\u00b0C", "0.5 \u00b0C"], [12, 0.5]),
+    "reals": (["R$ 1.234,50", "R$2"], [1234.5, 2]),
     "exponents": (["1e-5", "2E+3", "?"], [1e-5, 2000, NAN]),
 }
 
@@ -84,6 +88,10 @@ TEXTS: dict[str, list[str | None]] = {
     "bounds": ["<5", "5", "6"],
     "two signs": ["--0.5", "1.5", "2"],
     "half a parenthesis": ["(5", "6", "7"],
+    "sizes of shirts": ["3 XL", "2 XS"],
+    "houses": ["12a", "12b"],
+    "scores": ["3:10", "1:02"],
+    "an hour that is none": ["13:00 PM", "1:00 AM"],
     "half of it words": ["1", "2", "red", "blue"],
     "gaps alone": ["?", "-", "?"],
     "nothing": [],
@@ -125,6 +133,27 @@ SEEN_LATE: dict[str, tuple[list[str | None], str, list[Any]]] = {
 }
 
 
+TIMES: dict[str, tuple[list[str | None], list[float]]] = {
+    "of the day": (["10:30", " 9:05", None], [37_800, 32_700, NAN]),
+    "with fractions": (["10:30:00.5", "0:00:01", "-"], [37_800.5, 1, NAN]),
+    "before and after noon": (["12:05 AM", "1:00PM", "12:00 pm"], [300, 46_800, 43_200]),
+    "durations": (["1:23:45", "100:00:00"], [5_025, 360_000]),
+}
+
+
+@pytest.mark.parametrize("what", TIMES)
+@pytest.mark.parametrize("typed", [False, True])
+def test_times_of_day_and_durations_are_seconds(what: str, typed: bool) -> None:
+    values, expected = TIMES[what]
+    found = read(*values, typed=typed)
+    assert found.kind == "number"
+    assert np.array_equal(found.values, expected, equal_nan=True)
+    assert isinstance(found.spelling, Clock)
+    known, other = columns.as_numbers(text(*values), ".")
+    assert other is None
+    assert np.array_equal(known, expected, equal_nan=True)
+
+
 @pytest.mark.parametrize("what", SEEN_LATE)
 def test_types_that_show_late_in_a_csv_file_are_those_of_a_small_one(what: str) -> None:
     values, kind, expected = SEEN_LATE[what]
@@ -146,7 +175,8 @@ DATES: dict[str, tuple[list[str | None], list[str], str]] = {
     "a long name": (["March 4, 2024", "June 2, 2023"], ["2024-03-04", "2023-06-02"], "by the name"),
     "Oracle": (["14-MAR-24", "02-MAY-23"], ["2024-03-14", "2023-05-02"], "by the name"),
     "noon and midnight": (["3/14/2024 12:00 AM", "3/14/2024 12:00 PM"], ["2024-03-14", "2024-03-14T12:00"], "month"),
-    "a gap": (["14.03.2024", "-"], ["2024-03-14", "NaT"], "('-' in row 2) is no number and counts as missing"),
+    "a gap": (["14.03.2024", "-"], ["2024-03-14", "NaT"], "('-' in row 2) is no date and counts as missing"),
+    "days that never were": (["2024-03-14", "0000-00-00"], ["2024-03-14", "NaT"], "c: 1 of 2 values ('0000-00-00' in"),
 }
 
 

@@ -1,13 +1,10 @@
 """Several processes that train one model: on this machine, over loopback, as nodes of a cluster would."""
 
-import contextlib
 import json
-import os
+import multiprocessing
 import re
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Done
+from tests import rank
+from tests.conftest import Done
 from tests.standin.state import free_port
 from tests.tables import load, read_settings
 from trainer import distributed
@@ -45,37 +43,44 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+# Processes that have imported what they need: each is a fork of one that has.
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+PROCESSES = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    PROCESSES.set_forkserver_preload(["tests.rank"])
+
+
 class Ranks:
     """Processes that train together."""
 
-    def __init__(self, size: int, *arguments: object, started: int | None = None, **environment: str) -> None:
-        place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    def __init__(self, folder: Path, size: int, *arguments: object, only: int | None = None, **environ: str) -> None:
+        place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} | environ
+        self.said = [(folder / f"out-{rank}", folder / f"err-{rank}") for rank in range(size if only is None else only)]
         self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.rank", *map(str, arguments)],
-                cwd=ROOT,
-                env=os.environ | place | {"RANK": str(rank), "OMP_NUM_THREADS": "1"} | environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+            PROCESSES.Process(
+                target=rank.become,
+                args=(str(out), str(err), place | {"RANK": str(number)}, [str(one) for one in arguments]),
             )
-            for rank in range(size if started is None else started)
+            for number, (out, err) in enumerate(self.said)
         ]
+        for process in self.processes:
+            process.start()
 
     def __enter__(self) -> "Ranks":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self.processes:
-            if one.poll() is None:
-                one.kill()
-            with contextlib.suppress(ValueError):  # its pipes have been read
-                one.communicate()
+        for process in self.processes:
+            process.kill()
+            process.join()
 
-    def end(self, rank: int) -> Done:
+    def end(self, number: int) -> Done:
         """Wait for the end of a process."""
-        out, err = self.processes[rank].communicate(timeout=240)
-        return Done(self.processes[rank].returncode, out, err)
+        self.processes[number].join(240)
+        code = self.processes[number].exitcode
+        assert code is not None, "it goes on after 240 s"
+        out, err = self.said[number]
+        return Done(code, out.read_text(), err.read_text())
 
 
 def found(done: Done) -> dict[str, Any]:
@@ -83,11 +88,11 @@ def found(done: Done) -> dict[str, Any]:
     return json.loads(next(line for line in done.out.splitlines() if line.startswith("{")))
 
 
-def test_several_processes_read_the_table_of_one_and_train_one_model(shared: Path) -> None:
+def test_several_processes_read_the_table_of_one_and_train_one_model(shared: Path, tmp_path: Path) -> None:
     size = 3
     alone = load(shared)
-    with Ranks(size, shared) as ranks:
-        parts = [found(ranks.end(rank)) for rank in range(size)]
+    with Ranks(tmp_path, size, shared) as ranks:
+        parts = [found(ranks.end(number)) for number in range(size)]
     columns = [[one.name, one.kind, one.missing, one.low, one.high] for one in alone.columns]
     for part in parts:
         assert (part["n_rows"], part["columns"]) == (N - 2, columns)
@@ -103,18 +108,19 @@ def test_several_processes_read_the_table_of_one_and_train_one_model(shared: Pat
     assert parts[0]["metrics"]["baseline_rmse"] == pytest.approx(around, rel=1e-12)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no signal stops a process of Windows")
 @pytest.mark.parametrize(
-    ("step", "victim", "number"),
+    ("step", "victim", "name"),
     [
-        ("joined", 1, signal.SIGSTOP),
-        ("read", 0, signal.SIGKILL),
-        ("measured", 0, signal.SIGSTOP),
+        ("joined", 1, "SIGSTOP"),
+        ("read", 0, "SIGKILL"),
+        ("measured", 0, "SIGSTOP"),
     ],
 )
 def test_a_process_that_is_killed_or_stopped_ends_the_others(
-    step: str, victim: int, number: signal.Signals, shared: Path
+    step: str, victim: int, name: str, shared: Path, tmp_path: Path
 ) -> None:
-    with Ranks(2, shared, step, victim, int(number), IMPATIENT="yes") as ranks:
+    with Ranks(tmp_path, 2, shared, step, victim, int(signal.Signals[name]), IMPATIENT="yes") as ranks:
         done = ranks.end(1 - victim)
     assert done.code == 2, done.err
     assert f"process {1 - victim} of 2 has lost" in done.err
@@ -122,8 +128,8 @@ def test_a_process_that_is_killed_or_stopped_ends_the_others(
     assert "{" not in done.out
 
 
-def test_a_process_that_nobody_joins_says_so_while_it_waits_and_ends(shared: Path) -> None:
-    with Ranks(2, shared, started=1, ALONE="yes") as ranks:
+def test_a_process_that_nobody_joins_says_so_while_it_waits_and_ends(shared: Path, tmp_path: Path) -> None:
+    with Ranks(tmp_path, 2, shared, only=1, ALONE="yes") as ranks:
         done = ranks.end(0)
     assert done.code == 2
     assert re.search(r"waiting     process 0 of 2: not all are there yet, \d+ of 8 s", done.err)
@@ -136,13 +142,15 @@ def test_what_is_wrong_with_one_share_ends_all(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=500, index=False)
     broken = frame.assign(c=1.0).to_parquet(row_group_size=500, index=False)
     middle = broken.index(b"PAR1") + 4
-    with Ranks(2, tmp_path / "t.parquet") as ranks:
-        for rank in range(2):
-            done = ranks.end(rank)
+    with Ranks(tmp_path, 2, tmp_path / "t.parquet") as ranks:
+        for number in range(2):
+            done = ranks.end(number)
             assert done.code == 2
             assert f"column 'c' of {tmp_path / 't.parquet'} is infinite in row 779" in done.err
-    (tmp_path / "b.parquet").write_bytes(broken[:middle] + b"\xff" * 40 + broken[middle + 40 :])  # process 0 reads it
-    with Ranks(2, tmp_path / "b.parquet") as ranks:
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "b.parquet").write_bytes(broken[:middle] + b"\xff" * 40 + broken[middle + 40 :])  # process 0 reads it
+    with Ranks(second, 2, second / "b.parquet") as ranks:
         first, second = ranks.end(0), ranks.end(1)
     assert (first.code, second.code) == (2, 2)
     assert "cannot be read as Parquet" in first.err

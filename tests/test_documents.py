@@ -82,7 +82,7 @@ def check(words: list[str]) -> None:
     """Raise what the program itself would say to such a command line."""
     if words[:2] == ["uv", "run"]:
         words = words[2:]
-        while words[0] in ("--group", "--only-group", "--with"):
+        while words[0] in ("--group", "--only-group", "--python", "--with"):
             words = words[2:]
     program, *rest = words
     if program == "mlflow":

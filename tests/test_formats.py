@@ -298,6 +298,11 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "cut.csv.xz": (lzma.compress(CSV.encode())[:80], "is a damaged xz file"),
     "book.xlsx": (b"PK\x03\x04....", "a zip archive or an Excel file"),
     "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1....", "an old Excel file"),
+    "survey.sav": (b"$FL2@(#) SPSS DATA FILE", "is an SPSS file"),
+    "frame.csv": (b"\x80\x05\x95\0\0", "is a pickle"),
+    "binary.csv": (bytes(range(255)) * 4, "is no text at all, but a binary file"),
+    "rows.csv": (b'[\n {"a": 1, "y": 2},\n {"a": 2, "y": 3}]', "is JSON"),
+    "lines.csv": (b'{"a": 1, "y": 2}\n{"a": 2, "y": 3}\n', "is JSON"),
     "page.csv": (b"<!doctype html><title>Sign in</title>", "is a web page"),
     "no_header.csv": (ROWS.encode(), "has numbers where the names of the columns should be: 0, 0.0, 0"),
     "wrong_name.csv": (CSV.replace("a,y,c", "a,yy,c").encode(), "not a column of .*; did you mean 'yy'"),
@@ -423,6 +428,7 @@ DIALECTS: dict[str, tuple[str, str, dict[str, str], dict[str, float]]] = {
     "tabs and commas": ("a\tb\ty", "1,5\t2\t{}", {}, {"a": 1.5}),
     "told to be commas": ("a;y", "1,234;{}", {"decimal": "comma"}, {"a": 1.234}),
     "told to be points": ("a;y", "1,234;{}", {"decimal": "point"}, {"a": 1234}),
+    "told to Excel": ("sep=;\na;y", "1,5;{}", {}, {"a": 1.5}),
     "told to be bars": ("a|b;c|y", "1|2|{}", {"separator": "pipe"}, {"a": 1, "b;c": 2}),
 }
 

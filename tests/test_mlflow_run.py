@@ -7,8 +7,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import ExecutionException
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 
 # Longer than MLflow's params and tags may be.
 COLUMNS = ",".join(f"column {number} {'x' * 500}" for number in range(17))
@@ -19,7 +20,7 @@ def project(store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.Monk
     """Return the project at a path with a blank, and a shell in another folder."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     linked = tmp_path / "my trainer"
-    linked.symlink_to(ROOT)
+    link(linked, ROOT)
     monkeypatch.chdir(tmp_path)
     return linked
 
@@ -33,18 +34,14 @@ def table(folder: Path, name: str, *columns: str) -> str:
     return str(path)
 
 
-def run(project: Path, **parameters: str) -> str:
-    """Run the project as ``mlflow run`` does, in a process of its own, and name its run."""
-    submitted = mlflow.projects.run(  # type: ignore[no-untyped-call]
-        str(project), parameters={"cv": "0", **parameters}, env_manager="local", synchronous=False
-    )
-    submitted.wait()
-    return str(submitted.run_id)
-
-
 def test_any_value_arrives_and_the_run_goes_on(project: Path, store: mlflow.MlflowClient, tmp_path: Path) -> None:
     data = table(tmp_path / "my data", "o'brien & co (2024).csv", *COLUMNS.split(","), "price (€), net")
-    number = run(project, data=data, target="price (€), net", columns=COLUMNS, model_name="asked")
+    values = {"data": data, "target": "price (€), net", "columns": COLUMNS, "model_name": "asked", "cv": "0"}
+    submitted = mlflow.projects.run(  # type: ignore[no-untyped-call]
+        str(project), parameters=values, env_manager="local", synchronous=False
+    )
+    assert submitted.wait()
+    number = submitted.run_id
     found = store.get_run(number)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "ridge o'brien & co (2024).csv"
@@ -58,7 +55,9 @@ def test_any_value_arrives_and_the_run_goes_on(project: Path, store: mlflow.Mlfl
 
 
 def test_what_a_run_fails_of_is_in_the_run(project: Path, store: mlflow.MlflowClient, tmp_path: Path) -> None:
-    number = run(project, data=table(tmp_path, "a.csv", "x", "y"), target="z", model_name="none")
-    found = store.get_run(number)
+    values = {"data": table(tmp_path, "a.csv", "x", "y"), "target": "z", "model_name": "none"}
+    with pytest.raises(ExecutionException):
+        mlflow.projects.run(str(project), parameters=values, env_manager="local")  # type: ignore[no-untyped-call]
+    (found,) = store.search_runs(["0"])
     assert found.info.status == "FAILED"
     assert "the target 'z' is not a column" in found.data.tags["error"]

@@ -17,6 +17,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 
 from tests import models
+from tests.conftest import link
 from trainer import model_folder, model_loading, tree_bounds
 from trainer.errors import UnusableModelError
 from trainer.estimators import ESTIMATORS
@@ -164,12 +165,12 @@ def an_absolute_path(folder: Path) -> None:
 
 def a_link(folder: Path) -> None:
     (folder / "model.skops").rename(folder.parent / "model.skops")
-    (folder / "model.skops").symlink_to(folder.parent / "model.skops")
+    link(folder / "model.skops", folder.parent / "model.skops")
 
 
 def a_link_for_mlmodel(folder: Path) -> None:
     (folder / "MLmodel").rename(folder.parent / "MLmodel")
-    (folder / "MLmodel").symlink_to(folder.parent / "MLmodel")
+    link(folder / "MLmodel", folder.parent / "MLmodel")
 
 
 def a_linked_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from tests import tables
-from trainer import comparison, diagnostics, report, training
+from trainer import comparison, diagnostics, learning_curve, report, training
 from trainer.card import Standing
 from trainer.errors import Remark
 from trainer.lineage import Git, Lineage
@@ -96,7 +96,8 @@ def written(
         standing = replace(standing, verdict=compared.verdict.sentence)
     curve = report.curves(outcome.model, read.test).get(report.BY_ROUND, ())
     remarks = (Remark("leak", f"{SCRIPT} alone predicts"),) if against else ()
-    report.conclude(folder, asked, read, outcome, LINEAGE, remarks, standing, curve, compared)
+    learning = learning_curve.measure(asked, read, outcome.folds)
+    report.conclude(folder, asked, read, outcome, LINEAGE, remarks, standing, curve, compared, learning=learning)
     return (folder / report.PAGE).read_text(encoding="utf-8"), outcome
 
 
@@ -116,6 +117,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
         {"a": rng.normal(0, 1, 24), "y": rng.normal(0, 1, 24), "name": [f"n{one}" for one in range(24)]}
     )
     return written(tmp_path_factory.mktemp("small"), frame, "y", Standing("0" * 32), cv=0)[0]
+
+
+def test_a_report_shows_what_more_rows_bring_or_why_it_does_not(full: tuple[str, Outcome], small: str) -> None:
+    assert re.search(r"From \d+ to \d+ training rows, the rmse falls by", Read(full[0]).said)
+    assert "There is no curve of the rmse by training rows: there were no folds." in Read(small).said
 
 
 def test_a_report_is_one_file_that_asks_for_nothing(full: tuple[str, Outcome], small: str) -> None:
@@ -175,7 +181,7 @@ def test_what_a_table_has_is_in_its_report_and_nothing_else(full: tuple[str, Out
         f"{metrics['rmse']:.4f}", f"{metrics['cv_rmse_mean']:.4f}", "version 2 is better than version 1", "rounds",
         "absolute error of the champion", f"rmse by {TARGET}, in tenths of the rows", "rmse by visits", "(missing)",
         "rmse saved (95 % interval)", "cross-validation", "training rows", "holds ", "share of test rows within it",
-        "python predict.py --model models:/m<i>/2", "f" * 64, "0" * 32, "abc, with changes",
+        "uv run python predict.py --model models:/m<i>/2", "f" * 64, "0" * 32, "abc, with changes",
     ):  # fmt: skip
         assert told in found.said, told
     assert "rounds" not in of_small.said
@@ -238,6 +244,12 @@ def test_errors_by_decile_are_those_of_its_rows() -> None:
     assert diagnostics.by_decile(np.arange(9.0), np.ones(9)) == []
 
 
+def test_a_boolean_is_true_or_false() -> None:
+    features = pd.DataFrame({"smoker": [1.0, 0.0] * 12})
+    found = diagnostics.by_category(features, ["smoker"], np.zeros(24), np.ones(24), {"smoker"})
+    assert {one.label for one in found["smoker"]} == {"true", "false"}
+
+
 def test_errors_by_category_pool_what_few_rows_have() -> None:
     values = ["a"] * 20 + ["b"] * 10 + ["c"] * 4 + ["d"] * 4 + [None] * 6
     features = pd.DataFrame({"text": pd.Series(values, dtype=object), "many": np.arange(44.0), "two": [0.0, 1.0] * 22})
@@ -293,7 +305,7 @@ def test_a_summary_of_each_kind_of_column() -> None:
     assert by_name["number"].facts == "90 % from 1.95 to 37.05, median 19.5"
     assert by_name["number"].shares.sum() == pytest.approx(1)
     assert by_name["number"].frequent == []
-    assert by_name["flag"].frequent == [("1", 0.75), ("0", 0.15)]
+    assert by_name["flag"].frequent == [("true", 0.75), ("false", 0.15)]
     assert by_name["text"].frequent == [("a", 0.5), ("b", 0.25)]
     assert (by_name["text"].distinct, by_name["text"].missing) == (3, pytest.approx(0.2))
     assert by_name["day"].facts == "90 % from 2024-01-02 to 2024-02-07, median 2024-01-20"

@@ -81,7 +81,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-@pytest.mark.parametrize("width", [500, 800, 1200])
+@pytest.mark.parametrize("width", [390, 800, 1200])
 def test_nothing_is_asked_for_and_no_text_is_cut_or_lies_on_another(page: Browser, report: Path, width: int) -> None:
     page.show(report, width)
     assert page.ask(MISPLACED) == []

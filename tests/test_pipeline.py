@@ -211,6 +211,13 @@ MARKS: dict[str, list[Any]] = {
     "euros": ["5 EUR", "1 234,5 EUR", "-7 EUR", "0,25 EUR"],
     "per cent": ["12.5%", "3 %", "1e-05 %", "\N{MINUS SIGN}4%"],
     "gaps": ["3", "?", "8", "7.5"],
+    "points": ["1.234,5", "-2.000,25", "1.234", "7"],
+    "meters": ["12.5 meters", "1e-05 meters", "-3meters"],
+    "weights": ["1.234,5 kg", "7 kg", "2.000kg"],
+    "clock": ["10:30", "23:59", "00:00"],
+    "seconds": ["9:30:00", "23:59:01", " 00:00:00.5"],
+    "half": ["10:30 PM", "9:05 AM", "12:00 AM", "?"],
+    "laps": ["1:23:45", "26:00:00.5", "100:00:00"],
 }
 
 
@@ -233,11 +240,39 @@ def test_numbers_with_marks_are_scored_as_their_file_has_them(name: str, tmp_pat
     np.testing.assert_allclose(again.predict(as_read), model.predict(table.test.features), rtol=1e-9)
     importance = evaluation.importance(model, table.test.features, table.test.target, 0)
     assert {*importance["feature"]} == {*MARKS, "x"}
-    one = as_read.head(1).assign(dollars=1234.0, gaps=3)
-    same = as_read.head(1).assign(dollars="$1,234.00", gaps="3")
-    np.testing.assert_allclose(model.predict(one), model.predict(same), rtol=1e-9)
+    bare = {"dollars": 1234.0, "gaps": 3, "points": -1234.5, "meters": 1e-05, "clock": 37800.0, "laps": 93_600.5}
+    same = {
+        "dollars": "$1,234.00",
+        "gaps": "3",
+        "points": "-1.234,5",
+        "meters": "0.00001 meters",
+        "clock": "10:30",
+        "laps": "26:00:00.5",
+    }
+    one = as_read.head(1)
+    expected = model.predict(one.assign(**same))
+    for way in (lambda frame: frame, lambda frame: frame.astype(object), lambda frame: frame.convert_dtypes()):
+        np.testing.assert_allclose(model.predict(way(one.assign(**bare))), expected, rtol=1e-9)
+        np.testing.assert_allclose(model.predict(way(one.assign(**same))), expected, rtol=1e-9)
     for odd in ("unknown", None, np.nan, pd.NA, ""):
-        assert np.isfinite(model.predict(as_read.head(1).assign(dollars=odd, gaps=odd))).all()
+        assert np.isfinite(model.predict(one.assign(**dict.fromkeys(MARKS, odd)))).all()
+
+
+@pytest.mark.parametrize("pattern", ["%d/%m/%Y", "%m/%d/%Y %H:%M", "%d.%m.%Y", "%d.%m.%y", "%m/%d/%y", "%d-%b-%y"])
+def test_dates_are_scored_in_the_order_in_which_their_file_was_read(pattern: str, tmp_path: Path) -> None:
+    days = pd.Series(pd.date_range("1969-01-01", periods=150, freq="11d"))
+    frame = pd.DataFrame({"day": days.dt.strftime(pattern), "y": np.arange(150.0) + days.dt.month * 50})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = load(tmp_path / "t.csv")
+    rows = table.training
+    np.testing.assert_array_equal(table.test.features["day"], days.iloc[table.test.numbers])
+    model = pipeline.make(settings.read(settings.defaults()), ESTIMATORS["ridge"], table.columns, rows.features)
+    pipeline.fit(ESTIMATORS["ridge"], model, rows.features, rows.target)
+    again = skops.io.loads(skops.io.dumps(model), trusted=pipeline.TRUSTED_TYPES)
+    expected = model.predict(table.test.features)
+    for given in (frame["day"], days, days.astype(str), days.dt.date, frame["day"].astype("category")):
+        as_read = given.iloc[table.test.numbers].to_frame("day")
+        np.testing.assert_allclose(again.predict(as_read), expected, rtol=1e-9)
 
 
 def test_numbers_are_passed_through_untouched_without_scaling() -> None:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
+import mlflow
 import pytest
 import requests
 import urllib3
@@ -236,10 +237,11 @@ def test_the_credentials_of_mlflow_are_sent(serving: Serving, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("uri", "cause", "remedy"),
     [
-        ("postgresql://u:secret@127.0.0.1/db", "it needs the package psycopg", "uv pip install"),
+        ("postgresql://u:secret@127.0.0.1/db", "its address takes psycopg 3", "postgresql+psycopg2://"),
+        ("postgresql+psycopg2://u:secret@127.0.0.1/db", "the package psycopg2-binary", "install 'psycopg2-binary'"),
         ("mysql+pymysql://u:secret@127.0.0.1/db", "it needs the package pymysql", "uv pip install 'pymysql'"),
         ("postgresql+nowhere://u:secret@127.0.0.1/db", "MLflow does not know this kind of address", "http://HOST:PORT"),
-        ("postgresql://", "it needs the package psycopg", "uv pip install"),
+        ("postgresql://", "its address takes psycopg 3", "uv pip install psycopg2-binary"),
     ],
 )
 def test_a_database_without_its_driver_is_told(
@@ -251,3 +253,14 @@ def test_a_database_without_its_driver_is_told(
     assert cause in told.cause
     assert remedy in told.remedy
     assert "secret" not in str(told)
+
+
+def test_a_registry_that_finds_no_version_by_its_number_is_told_before_anything_is_trained(serving: Serving) -> None:
+    message = "(psycopg.errors.UndefinedFunction) operator does not exist: integer = character varying"
+    uri = serving((400, JSON, json.dumps({"error_code": "BAD_REQUEST", "message": message})))
+    with pytest.raises(UserError, match="its driver, psycopg 3") as told:
+        store.check_registry(mlflow.MlflowClient(uri), uri)
+    assert "--backend-store-uri" in told.value.remedy
+    other = serving((404, JSON, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"})))
+    store.check_registry(mlflow.MlflowClient(other), other)
+    store.check_registry(mlflow.MlflowClient(uri), "azureml://a-workspace")  # which is not asked

@@ -43,7 +43,7 @@ def test_a_version_is_registered_whole_or_not_at_all(store: mlflow.MlflowClient)
 
 
 def test_a_clean_up_that_fails_does_not_hide_what_failed(
-    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise mlflow.MlflowException("the entire model container cannot be deleted", PERMISSION_DENIED)
@@ -52,6 +52,25 @@ def test_a_clean_up_that_fails_does_not_hide_what_failed(
     with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "kept", "file:///x", {}, None):
         raise ZeroDivisionError
     assert numbers(store, "kept") == []
+    monkeypatch.setattr(mlflow.MlflowClient, "delete_model_version", refuse)
+    with pytest.raises(ZeroDivisionError), registry.registered(run_in(store), "kept", "file:///x", {}, None):
+        raise ZeroDivisionError
+    assert "could not take back version 2 of kept" in caplog.text
+    assert "the next run of kept tries again" in caplog.text
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"])
+def test_a_model_that_exists_gets_another_version(
+    code: str, store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, "m")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise mlflow.exceptions.RestException({"error_code": code, "message": "it exists"})
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_registered_model", refuse)
+    with registry.registered(run_in(store), "m", "file:///x", {}, None) as version:
+        assert version == "2"
 
 
 def test_tags_are_set_one_by_one_where_a_creation_with_tags_is_refused(
@@ -121,7 +140,10 @@ def test_what_killed_runs_have_left_half_made_is_taken_back(
     add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: registry.PENDING})
     add(store, "m", run_in(store), **{registry.VERDICT: registry.PENDING})  # goes on
     add(store, "m", **{registry.VERDICT: "a tie"})
-    add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "version 6 is better"})
+    failed = run_in(store, "FAILED")
+    for key, text in {"mlflow.project.backend": "local", "error": "its process was killed"}.items():
+        store.set_tag(failed.id, key, text)
+    add(store, "m", failed, **{registry.VERDICT: "version 6 is better"})
     assert registry.close_abandoned(run_in(store), "m") == ["3", "6"]
     assert numbers(store, "m") == ["1", "2", "4", "5"]
     assert "closed      version 3 of m" in capsys.readouterr().out
@@ -132,6 +154,19 @@ def test_a_champion_is_never_taken_back(store: mlflow.MlflowClient) -> None:
     add(store, "m", run_in(store, "FAILED"), **{registry.VERDICT: "promoted by hand"})
     registry.promote(store, "m", "1", "none")
     assert registry.close_abandoned(run_in(store), "m") == []
+
+
+def test_a_finished_run_that_mlflow_run_marks_failed_is_restored(
+    store: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = [run_in(store, "FAILED") for _ in range(2)]  # stopped after it had finished: no reason is noted
+    for run in marked:
+        store.set_tag(run.id, "mlflow.project.backend", "local")
+        add(store, "m", run, **{registry.VERDICT: "a tie"})
+    registry.promote(store, "m", "1", "none")
+    assert registry.close_abandoned(run_in(store), "m") == []
+    assert [store.get_run(run.id).info.status for run in marked] == ["FINISHED", "FINISHED"]
+    assert f"restored    run {marked[1].id}" in capsys.readouterr().out
 
 
 def test_all_versions_are_listed_however_many_pages(

@@ -184,7 +184,7 @@ def test_the_card_says_how_good_what_was_remarked_on_and_what_to_do_next() -> No
     standing = Standing("0" * 32, "m", "3", "a tie: version 1 stays")
     text = card.write(asked(), table(), outcome(("a", "b")), LINEAGE, REMARKS, standing)
     assert "95 % 42.17 to 53.67" in text
-    assert "python predict.py --model models:/m/3" in text
+    assert "uv run python predict.py --model models:/m/3" in text
     assert "python champion.py --model-name m --version 3" in text
     assert "values were missing in `b`" in text
     assert all("champion.py" not in line for line in card.next_commands(Standing("0" * 32, "m", "3", "first", True)))

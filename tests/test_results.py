@@ -266,7 +266,7 @@ def test_wherever_a_store_refuses_nothing_is_half_done_and_the_next_run_works(
     stores(learnt("1000"))
     total = count(stores, learnt("300"))
     tried = 0
-    for number in np.linspace(2, total, 8).astype(int):
+    for number in np.linspace(2, total, 4).astype(int):  # tools/kill_walk.py goes through all of them
         for version in ("3", *(v for v in statuses(store) if int(v) > 3)):
             if version in statuses(store):
                 store.delete_model_version("m", version)
@@ -284,7 +284,7 @@ def test_wherever_a_store_refuses_nothing_is_half_done_and_the_next_run_works(
         stores(learnt("1"))
         assert statuses(store)[champion(store)] == "FINISHED", number
         assert set(statuses(store).values()) == {"FINISHED"}, (number, statuses(store))
-    assert tried >= 4
+    assert tried >= 2
 
 
 def test_an_interruption_after_the_end_of_a_run_takes_nothing_back(

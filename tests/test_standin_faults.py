@@ -27,7 +27,9 @@ def test_too_many_requests(standin: StandIn) -> None:
         assert "Retry again after 20 seconds" in answer.json()["error"]["message"]
     assert http.call(standin, "GET", JOB).status_code == 404
     assert http.call(standin, "GET", "/computes").status_code == 200
-    assert [r.fault for r in standin.requests if r.status == 429][-2:] == ["429", "429"]
+    standin.inject(Fault("429", seconds=372))
+    assert http.call(standin, "GET", JOB).headers["Retry-After"] == "372"
+    assert [r.fault for r in standin.requests if r.status == 429][-3:] == ["429", "429", "429"]
 
 
 def test_service_unavailable_in_the_shape_of_each_plane(standin: StandIn) -> None:

@@ -75,20 +75,19 @@ def test_blobs_are_signed(standin: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sub", "group", "workspace"),
+    ("sub", "group", "workspace", "code"),
     [
-        (names.SUBSCRIPTION, names.RESOURCE_GROUP, "another"),
-        (names.SUBSCRIPTION, "another", names.WORKSPACE),
-        ("33333333-0000-4000-8000-000000000000", names.RESOURCE_GROUP, names.WORKSPACE),
+        (names.SUBSCRIPTION, names.RESOURCE_GROUP, "another", "ResourceNotFound"),
+        (names.SUBSCRIPTION, "another", names.WORKSPACE, "ResourceGroupNotFound"),
+        ("33333333-0000-4000-8000-000000000000", names.RESOURCE_GROUP, names.WORKSPACE, "SubscriptionNotFound"),
     ],
 )
-def test_another_workspace_is_not_here(standin: StandIn, sub: str, group: str, workspace: str) -> None:
+def test_another_workspace_is_not_here(standin: StandIn, sub: str, group: str, workspace: str, code: str) -> None:
     scope = f"/subscriptions/{sub}/resourceGroups/{group}/providers/{names.PROVIDER}/workspaces/{workspace}"
     params = {"api-version": "2024-10-01-preview"}
     answer = http.call(standin, "GET", f"{http.MANAGEMENT}{scope}", params=params)
     assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "ResourceNotFound"
-    assert workspace in answer.json()["error"]["message"]
+    assert answer.json()["error"]["code"] == code
 
 
 @pytest.mark.parametrize(
@@ -109,3 +108,22 @@ def test_permission_may_be_missing(standin: StandIn, url: str, shape: str) -> No
     assert "does not have authorization to perform action" in answer.text
     standin.clear_faults()
     assert http.call(standin, "GET", "/computes").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (Fault("forbidden", variant="PrivateLink"), 403, "outside of the designated private link"),
+        (Fault("forbidden", variant="Policy"), 403, "was disallowed by policy"),
+        (
+            Fault("expired-token", variant="Tenant"),
+            401,
+            f"must match the tenant 'https://sts.windows.net/{names.TENANT}/'",
+        ),
+    ],
+)
+def test_a_refusal_may_be_somebody_elses(standin: StandIn, fault: Fault, status: int, said: str) -> None:
+    standin.inject(fault)
+    answer = http.call(standin, "GET", "/computes")
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["message"]

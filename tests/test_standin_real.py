@@ -22,6 +22,7 @@ for url in sys.argv[2:]:
 
 
 @pytest.mark.skipif(os.environ.get("STANDIN_REAL") != "1", reason="STANDIN_REAL=1 is not set")
+@pytest.mark.timeout(3 * 3600)  # an image of ten minutes, and six jobs that wait for nodes
 def test_the_flow_against_a_real_workspace(tmp_path: Path) -> None:
     named = real.workspace(ROOT)
     assert named is not None

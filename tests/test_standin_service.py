@@ -251,7 +251,7 @@ def test_without_keys_blobs_are_read_with_a_token_and_inputs_by_somebody(standin
     assert http.wait(standin, "somebody") == "Completed"
 
 
-@pytest.mark.parametrize("variant", ["AuthorizationPermissionMismatch", "KeyBasedAuthenticationNotPermitted"])
+@pytest.mark.parametrize("variant", ["AuthorizationPermissionMismatch", "AuthenticationFailed"])
 def test_storage_may_refuse_the_submitting_side_alone(standin: StandIn, variant: str) -> None:
     address = http.upload(standin, {"a.txt": b"x"})
     standin.inject(Fault("storage-403", variant=variant, route="GET "))

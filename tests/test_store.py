@@ -6,12 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import pytest
+import sqlalchemy
 from filelock import FileLock
 
 from tests.conftest import ROOT
@@ -272,6 +275,50 @@ def test_a_store_that_is_read_only_is_told(altered: Altered, monkeypatch: pytest
     uri = altered()
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     assert "it is read-only" in refusal(uri).cause
+
+
+@pytest.fixture
+def locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Make the tables of an empty database that has PostgreSQL's locks; return the addresses where that was done."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'server.db'}")
+    made: list[str] = []
+
+    def make(address: str) -> sqlalchemy.Engine:
+        made.append(address)
+        return SimpleNamespace(engine=engine)  # type: ignore[return-value]
+
+    def call(is_free: bool, wait: Callable[[], None] = lambda: None) -> list[str]:
+        monkeypatch.setattr("mlflow.tracking._tracking_service.utils._get_store", make)
+        with engine.connect() as connection:
+            given: Any = connection.connection.driver_connection
+            given.create_function("pg_try_advisory_lock", 1, lambda _: is_free)
+            given.create_function("pg_advisory_lock", 1, lambda _: wait())
+            store._make_tables(connection, "postgresql+psycopg2://ada:secret@host/db")
+        return made
+
+    yield call
+    engine.dispose()
+
+
+def test_tables_on_a_server_are_made_under_its_lock(
+    locking: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert locking(True) == ["postgresql+psycopg2://ada:secret@host/db"]
+    assert capsys.readouterr().err == ""
+
+
+def test_who_comes_second_waits_for_the_tables_on_a_server(
+    locking: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def first() -> None:
+        with closing(sqlite3.connect(tmp_path / "server.db")) as connection, connection:
+            connection.execute("create table alembic_version as select 'abc' as version_num")
+
+    assert locking(False, first) == []
+    assert "waiting for another run that is making the tables of postgresql+psycopg2://host/db" in (
+        capsys.readouterr().err
+    )
+    assert locking(False) == []
 
 
 def test_an_artifact_store_is_looked_at_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

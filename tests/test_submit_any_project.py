@@ -14,7 +14,7 @@ from submit import job, own, staging
 from submit.compute import Asked
 from submit.errors import UserError
 from submit.project import Project, opened
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 
 SHARED = {"errors", "git", "secrets", "signals"}
 MLPROJECT = """
@@ -288,8 +288,8 @@ def test_a_folder_is_sent_without_stores_secrets_and_what_its_ignore_file_names(
     root = project(tmp_path / "root", **dict.fromkeys(names, "x"))
     (root / ".gitignore").write_text("*.bin\n")
     (tmp_path / "outside").write_text("x")
-    (root / "away").symlink_to(tmp_path / "outside")
-    (root / "inside.py").symlink_to(root / "train.py")
+    link(root / "away", tmp_path / "outside")
+    link(root / "inside.py", root / "train.py")
     count, total = staging.copy(root, tmp_path / "staged")
     sent = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")}
     assert sent == {"conda.yaml", "train.py", "data/table.csv", "pkg/a.py", "inside.py"}

@@ -1,7 +1,6 @@
 """The command line: help, dry run, bad input, interruption; what it imports, and what nobody is to see."""
 
 import os
-import pty
 import re
 import select
 import signal
@@ -61,10 +60,10 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     modules, said = imported("-P", "alpha=abc", "--dry-run", cwd=tmp_path, code=2)
     assert said == "error: alpha should be a number at least 0, and is 'abc'\n  fix: give alpha=NUMBER"
     assert {name for name in modules if name.partition(".")[0] in ("submit", "trainer")} == {
-        "submit.compute", "submit.console", "submit.data", "submit.environment", "submit.errors",
+        "submit.artifacts", "submit.compute", "submit.console", "submit.data", "submit.environment", "submit.errors",
         "submit.follow", "submit.git", "submit.job", "submit.log", "submit.outputs", "submit.own", "submit.project",
-        "submit.project_environment", "submit.rules", "submit.secrets", "submit.service", "submit.signals",
-        "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
+        "submit.project_environment", "submit.refusals", "submit.rules", "submit.secrets", "submit.service",
+        "submit.signals", "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
         "trainer", "trainer.errors", "trainer.estimators", "trainer.git", "trainer.readers", "trainer.secrets",
         "trainer.settings", "trainer.signals",
     }  # fmt: skip
@@ -181,7 +180,7 @@ def test_without_the_projects_packages_it_says_what_to_type(given: list[str], tm
 
 def test_a_pipe_and_a_file_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     (tmp_path / "売上 m².csv").write_text("a\n1\n")
-    environ = without_azure() | {"PYTHONIOENCODING": "ascii"}
+    environ = without_azure() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     line = [*command("--dry-run", "-P", "target=prix m² 進行度", "--data", "売上 m².csv")]
     done = subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -199,6 +198,8 @@ class Terminal:
     """A program on a terminal, with somebody who types."""
 
     def __init__(self, line: list[str], environ: dict[str, str], cwd: Path) -> None:
+        import pty  # not on Windows
+
         self.text = ""
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
@@ -238,6 +239,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds a process to a processor")
 def test_an_interruption_is_heard_as_soon_as_the_question_is_on_the_screen(tmp_path: Path) -> None:
     asking = (
         "import os\nfrom submit.console import prompt\nfrom trainer.signals import heard\n"
@@ -335,11 +337,34 @@ def test_what_the_workspace_does_not_have_is_told(remote: Warm, standin: StandIn
     filed = remote(cwd=tmp_path, environ={"AZUREML_WORKSPACE_NAME": ""})
     assert filed.stderr.startswith("error: there is no workspace 'nobody' in resource group 'standin-group'")
     assert f"correct {tmp_path / 'config.json'}" in filed.stderr
-    standin.inject(Fault("no-identity", times=0))
-    nobody = remote(cwd=tmp_path)
-    assert nobody.returncode == 2
-    assert "nobody is signed in to Azure" in nobody.stderr
-    assert len(nobody.stderr.splitlines()) == 2
+    for named, cause in {
+        "AZURE_SUBSCRIPTION_ID": "there is no subscription nobody's, or your sign-in does not see it",
+        "AZURE_RESOURCE_GROUP": 'there is no resource group "nobody\'s" in subscription',
+    }.items():
+        elsewhere = remote(cwd=tmp_path, environ={named: "nobody's"})
+        assert elsewhere.stderr.startswith(f"error: {cause}"), elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "remedy"),
+    [
+        (Fault("no-identity", times=0), "nobody is signed in to Azure", "run `az login`"),
+        (Fault("expired-token", times=0, variant="Tenant"), "signed in to another tenant",
+         f"az login --tenant {names.TENANT}"),
+        (Fault("forbidden", times=0, variant="PrivateLink"), "outside of the designated private link",
+         "closed to public networks"),
+        (Fault("429", times=0, seconds=372), "asks to be left alone for 372 s", "try again then"),
+    ],
+)  # fmt: skip
+def test_a_workspace_that_lets_nobody_in_is_told_in_two_lines(
+    remote: Warm, standin: StandIn, fault: Fault, cause: str, remedy: str, tmp_path: Path
+) -> None:
+    standin.inject(fault)
+    done = remote("jobs", cwd=tmp_path)
+    assert done.returncode == 2
+    told, fix = done.stderr.splitlines()
+    assert cause in told
+    assert remedy in fix
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +217,16 @@ def test_attach_fetches_what_has_ended_and_verifies_what_is_there(
 def test_jobs_lists_the_job_with_its_rmse_and_what_it_cost(
     remote: Warm, standin: StandIn, submitted: Submitted, tmp_path: Path
 ) -> None:
+    standin.inject(Fault("labeling-job"))
     done = remote("jobs", "-n", 500, cwd=tmp_path)  # other tests may have sent any number before
     assert done.returncode == 0, done.stderr
     line = rf"^{submitted.job} +Completed +48\.0518 +\d\.\d+ USD +\d+ (s|min) +mlflow-trainer$"
     assert re.search(line, done.stdout, re.MULTILINE), done.stdout
+    assert done.stdout.splitlines()[-1] == "and 2 of kinds that this client cannot read"
+    standin.inject(Fault("429", route="/mlflow/", times=0, seconds=372))
+    busy = remote("jobs", "-n", 1, cwd=tmp_path)
+    assert (busy.returncode, busy.stderr) == (0, "")
+    assert re.search(r"^runs: the service does not (tell \(\d+\)|answer)$", busy.stdout, re.MULTILINE), busy.stdout
 
 
 def test_doctor_finds_all_well_and_says_what_is_not(
@@ -231,6 +238,8 @@ def test_doctor_finds_all_well_and_says_what_is_not(
     assert checks == [["ok", name] for name in (
         "python", "packages", "config", "workspace", "storage", "cluster", "environment",
     )]  # fmt: skip
+    for name in ("azure-ai-ml", "mlflow", "scikit-learn"):
+        assert f"{name} {version(name)}" in well.stdout
     listed = re.findall(r"^ +(Standard_\w+): (\d+) cores, .*, (\d+\.\d\d) USD an hour$", well.stdout, re.MULTILINE)
     assert listed
     assert [float(price) for _, __, price in listed] == sorted(float(price) for _, __, price in listed)

@@ -128,6 +128,21 @@ def test_a_log_that_is_refused_is_told_once_and_the_job_followed(
     assert "failed: User process 'python' exited with status code 2." in out
 
 
+def test_a_log_whose_address_has_expired_is_read_at_its_next_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expired = refusal(403, BLOB, "AuthenticationFailed")
+    states = [details("Running")] * 3 + [details("Completed")]
+    ask = Answers(expired, b"one\n", b"", again=True)
+    assert Job(monkeypatch, *states, says=lambda _: ask()).follow().status == "Completed"
+    assert "| one" in capsys.readouterr().out
+    always = Answers(expired, again=True)
+    assert Job(monkeypatch, *states, says=lambda _: always()).follow().status == "Completed"
+    out = capsys.readouterr().out
+    assert out.count("its log is not shown, and the job is followed all the same") == 1
+    assert "this machine's clock" in out
+
+
 def test_a_service_that_is_away_leaves_the_job_running(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(monkeypatch, details("Running"), refusal(503))
     assert job.follow() == Ending("unknown", detached=True)
@@ -329,6 +344,22 @@ def test_a_job_that_the_client_cannot_read_is_counted_and_no_more(capsys: pytest
         ["job", "status", "rmse", "cost", "age", "experiment"], ["a", "Completed", "3", "h", "e"], ["b", "Failed"],
     ]  # fmt: skip
     assert out[-1][:4] == ["and", "2", "of", "kinds"]
+
+
+def test_a_kind_of_jobs_that_the_client_does_not_know_does_not_end_the_list() -> None:
+    from azure.ai.ml.exceptions import JobException
+
+    class Operations:
+        def _handle_rest_errors(self, job: str) -> str:
+            if job == "labeling":
+                raise JobException("Unsupported job type Labeling", no_personal_data_message="")
+            return job.upper()
+
+        def list(self) -> Any:
+            return (self._handle_rest_errors(job) for job in ("a", "labeling", "b"))
+
+    workspace = fake_workspace(SimpleNamespace(jobs=Operations()))
+    assert list(workspace.jobs()) == ["A", None, "B"]
 
 
 def test_rmse_and_cost_are_of_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from submit import outputs
-from submit.artifacts import Artifacts
+from submit.artifacts import Artifacts, open_store
 from submit.outputs import Metric
 from submit.workspace import Workspace
 from tests.submitting import Answers, fake_workspace, refusal, ticking
@@ -263,6 +263,20 @@ def test_the_version_of_a_job_is_that_of_its_run(
 def test_a_job_that_was_told_to_register_nothing_is_not_registered() -> None:
     with pytest.raises(UserError, match="was sent with model_name=none"):
         outputs.register(fake_workspace(), metric(None))
+
+
+def test_a_store_that_is_gone_or_another_is_told() -> None:
+    def opened(found: Any) -> Any:
+        workspace = fake_workspace(SimpleNamespace(datastores=SimpleNamespace(get=Answers(found))))
+        return open_store(workspace, "old", lambda address, container, **_: (address, container))
+
+    with pytest.raises(UserError, match="has no datastore old any more"):
+        opened(refusal(404))
+    facts = {"protocol": "https", "account_name": "acct", "endpoint": "core.windows.net", "credentials": None}
+    lake = SimpleNamespace(filesystem="fs", type="azure_data_lake_gen2", **facts)
+    assert opened(lake) == ("https://acct.blob.core.windows.net", "fs")
+    with pytest.raises(UserError, match="of type azure_file, which holds no blobs"):
+        opened(SimpleNamespace(file_share_name="s", type="azure_file", **facts))
 
 
 def test_the_storage_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What is sent, before it is sent: parameters, job.yml filled in, the staged folders, the environment, the names."""
 
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from submit import data, job, own, rules
 from submit.compute import Asked
 from submit.data import JobInput
 from submit.own import COMPARE, MAIN, SWEEP, Trainer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link
 from tests.submitting import Answers, SimpleNamespace, fake_workspace, refusal
 from trainer.errors import UserError
 from trainer.git import Git
@@ -135,6 +134,8 @@ def test_what_a_job_is_called() -> None:
 
     assert title(MAIN) == "ridge on table.csv"
     assert title(COMPARE) == "comparison of all on table.csv"
+    long = document(table=JobInput("uri_file", f"https://h/{'売' * 300}.csv", "t"))["display_name"]
+    assert (len(long), long[:13], long[-3:]) == (rules.MAX_TITLE, "ridge on 売売売売", "...")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_only_what_is_on_the_list_is_staged(tmp_path: Path) -> None:
                  "config.json", "data/x.csv",
                  "trainer/notes.txt", "trainer/__pycache__/a.pyc", "id_rsa"):  # fmt: skip
         (root / name).write_text(name)
-    os.symlink(root / ".env", root / "trainer" / "link.py")
+    link(root / "trainer" / "link.py", root / ".env")
     staged = Trainer(root).stage(MAIN, tmp_path / "staged")
     found = sorted(path.relative_to(staged.folder).as_posix() for path in staged.folder.rglob("*") if path.is_file())
     assert found == ["MLproject", "conda.yml", "serving.yml", "train.py", "trainer/a.py"]

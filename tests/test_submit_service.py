@@ -1,7 +1,10 @@
 """Which workspace is meant, who signs in, and what is said when the service does not do what it was asked."""
 
+import inspect
 import json
 import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import requests
 from azure.core.exceptions import ServiceRequestError
 
-from submit import service, workspace
+from submit import refusals, service, workspace
 from submit.console import Screen, clock, command, dollars, size
 from submit.workspace import Address, find_address, sign_in
 from tests.submitting import Answers, fake_workspace, refusal, ticking
@@ -140,12 +143,78 @@ def test_a_failure_that_stays_is_told_in_two_lines_without_secrets(
     answers: list[Any], kind: type[UserError], cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = ticking(monkeypatch)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:SECRET@proxy.test:8080")
     with pytest.raises(kind, match=cause) as caught:
         service.call("try", ask := Answers(*answers, again=True), Screen(terminal=False), patience=100)
     assert type(caught.value) is kind
     assert "SECRET" not in str(caught.value)
     assert ticks.now <= 100
+    assert ("that HTTPS_PROXY names" in caught.value.remedy) == ("no answer" in cause)
     assert ask.calls <= (2 if "nobody is signed in" in cause else 20)  # a token is asked for again once
+
+
+def test_the_service_is_left_alone_as_long_as_it_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = ticking(monkeypatch)
+    busy, in_a_while, long_ago = (refusal(429) for _ in range(3))
+    busy.response.headers["Retry-After"] = "30"
+    in_a_while.response.headers["Retry-After"] = format_datetime(datetime.now(UTC) + timedelta(seconds=90))
+    long_ago.response.headers["Retry-After"] = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert service.call("try", Answers(busy, long_ago, "done"), Screen(terminal=False)) == "done"
+    assert ticks.slept == [30, 2]
+    assert "the service answered 429; trying again in 30 s (try)" in capsys.readouterr().out
+    assert service.call("try", Answers(in_a_while, "done"), Screen(terminal=False)) == "done"
+    assert 60 < ticks.slept[-1] <= 90
+    for told, pause in (("soon", 1), ("nan", 1), ("-5", 1)):
+        busy.response.headers["Retry-After"] = told
+        service.call("try", Answers(busy, "done"), Screen(terminal=False))
+        assert ticks.slept[-1] == pause
+    busy.response.headers["Retry-After"] = "372"
+    count = len(ticks.slept)
+    with pytest.raises(UnreachableError, match="answered 429, and asks to be left alone for 372 s"):
+        service.call("try", Answers(busy, again=True), Screen(terminal=False))
+    assert len(ticks.slept) == count
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = ticking(monkeypatch)
+    said = "HTTPSConnectionPool(host='management.azure.com', port=443): [SSL: CERTIFICATE_VERIFY_FAILED] self-signed"
+    ask = Answers(ServiceRequestError(said, error=requests.exceptions.SSLError(said)), again=True)
+    with pytest.raises(UserError, match=r"the certificate of management\.azure\.com is signed by nobody") as caught:
+        service.call("reach it", ask, Screen(terminal=False))
+    assert "REQUESTS_CA_BUNDLE" in caught.value.remedy
+    assert (ask.calls, ticks.slept) == (1, [])
+
+
+TENANT = "22222222-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "cause", "remedy"),
+    [
+        (403, "none of the workspaces are accessible from outside of the designated private link..", "not permitted",
+         "closed to public networks"),
+        (403, "Access to workspace was denied based on workspace private link configuration.", "not permitted",
+         "closed to public networks"),
+        (403, "Resource 'x' was disallowed by policy.", "not permitted", "a policy of the subscription"),
+        (403, "The client does not have authorization", "not permitted", "role 'AzureML Data Scientist'"),
+        (401, f"wrong issuer 'https://sts.windows.net/1/'. It must match the tenant 'https://sts.windows.net/{TENANT}/'",
+         "signed in to another tenant", f"az login --tenant {TENANT}"),
+        (401, "AADSTS7000222: The provided client secret keys for app 'a' are expired.",
+         "the secret of the application an-app", "AZURE_CLIENT_SECRET"),
+        (401, "AADSTS50076: you must use multi-factor authentication", r"nobody is signed in .*\(AADSTS50076\)",
+         "az login"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_remedy_of_who_has_refused(
+    status: int, text: str, cause: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_CLIENT_ID", "an-app")
+    with pytest.raises(UserError, match=cause) as caught:
+        service.call("try", Answers(refusal(status, text=text), again=True), Screen(terminal=False))
+    assert remedy in caught.value.remedy
 
 
 def test_what_is_not_there_and_what_is_a_bug_are_the_callers() -> None:
@@ -175,6 +244,8 @@ def test_an_interruption_is_never_taken_for_a_broken_connection() -> None:
         ),
         ("KeyBasedAuthenticationNotPermitted", "its keys are forbidden", "system-datastores-auth-mode identity"),
         ("AuthorizationFailure", "its firewall", "Networking of acct"),
+        ("AuthenticationFailed", "has expired, or is not valid yet", "this machine's clock"),
+        ("AccountIsDisabled", "it is disabled", "in the portal"),
     ],
 )
 def test_a_storage_account_that_refuses_is_named_with_its_own_remedy(code: str, cause: str, remedy: str) -> None:
@@ -183,9 +254,19 @@ def test_a_storage_account_that_refuses_is_named_with_its_own_remedy(code: str, 
     assert caught.value.cause.startswith(f"the storage account acct refuses to send the job (403 {code}): ")
     assert cause in caught.value.cause
     assert remedy in caught.value.remedy
-    assert "storageAccounts/acct" in caught.value.remedy
     assert "AzureML Data Scientist" not in caught.value.remedy
+    assert ("storageAccounts/acct" in caught.value.remedy) == ("role" in caught.value.remedy)
     assert "sig=" not in str(caught.value)
+
+
+def test_a_conflict_of_blobs_is_no_refusal_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking(monkeypatch)
+    for code, cause in {
+        "LeaseAlreadyPresent": "could not send: taken",
+        "PublicAccessNotPermitted": r"\(409 Public",
+    }.items():
+        with pytest.raises(UserError, match=cause):
+            fake_workspace().call("send", Answers(refusal(409, BLOB, code, "taken"), again=True))
 
 
 def test_errors_of_requests_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +284,15 @@ def test_an_error_of_the_workspaces_mlflow_is_what_it_says_and_not_its_whole_doc
         "error_code": "BAD_REQUEST", "Error": {"Code": "UserError", "Message": "The request is invalid."},
         "Correlation": {"operation": "x"}, "Environment": "westeurope",
     }  # fmt: skip
-    assert service.message(mlflow.exceptions.RestException(document)) == "The request is invalid."
+    assert refusals.message(mlflow.exceptions.RestException(document)) == "The request is invalid."
+
+
+def test_what_never_reached_mlflow_is_no_answer_of_it() -> None:
+    lost = mlflow.MlflowException("API request to https://h failed with exception broken")
+    lost.__cause__ = requests.ConnectionError("broken")
+    assert refusals.status_of(lost) is None
+    assert refusals.status_of(mlflow.exceptions.RestException({"error_code": "INTERNAL_ERROR"})) == 500
+    assert refusals.status_of(mlflow.MlflowException("no", mlflow.protos.databricks_pb2.PERMISSION_DENIED)) == 403
 
 
 def test_nothing_that_is_said_holds_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,6 +361,7 @@ def test_what_is_private_in_the_sdks_is_there() -> None:
 
     assert isinstance(JobOperations._runs_operations, property)
     assert callable(RunOperations.get_run_details)
+    assert "self._handle_rest_errors(obj)" in inspect.getsource(JobOperations.list)
     assert callable(Loader.has_service_context)
     assert callable(Loader.add_service_context)
     context = ServiceContext(
@@ -281,6 +371,6 @@ def test_what_is_private_in_the_sdks_is_there() -> None:
     private = {
         path.name
         for path in Path(workspace.__file__).parent.glob("*.py")
-        if "_internal" in path.read_text(encoding="utf-8") or "_runs_operations" in path.read_text(encoding="utf-8")
+        if any(name in path.read_text(encoding="utf-8") for name in ("_internal", "_runs_operations", "_handle_rest"))
     }
     assert private == {"workspace.py"}

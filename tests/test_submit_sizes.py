@@ -168,6 +168,8 @@ def test_a_cluster_is_taken_as_it_is_and_what_differs_is_said() -> None:
     ]  # fmt: skip
     assert other.price == 0.05
     assert plan(cluster(name="mine", max_instances=1), compute.Asked(cluster="mine")).remarks == ()
+    by_hand = plan(cluster(name="mine", max_instances=None), compute.Asked(cluster="mine", nodes=3))
+    assert by_hand.text.startswith("mine, nodes of Standard_D4ds_v4")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,7 @@ def test_a_cluster_is_taken_as_it_is_and_what_differs_is_said() -> None:
         (cluster(type="computeinstance"), {}, "cpu-cluster is not a cluster, but a compute of type computeinstance"),
         (cluster(provisioning_state="Failed", provisioning_errors="no quota"), {}, r"\(state Failed\): no quota"),
         (cluster(), {"nodes": 5}, "asks for 5 nodes, and the cluster cpu-cluster has at most 4"),
+        (cluster(max_instances=0), {}, "asks for 1 node, and the cluster cpu-cluster has at most 0"),
         (refusal(404), {"size": "Standard_D4d_v4"}, "not a size of .* did you mean 'Standard_D4ds_v4'"),
         (cluster(), {"size": "Standard_D4d_v4"}, "not a size of"),
         (None, {"size": "Standard_D4d_v4", "serverless": True}, "not a size of"),
@@ -212,7 +215,21 @@ def test_a_cluster_that_may_not_be_created_names_the_way_without_one() -> None:
     target = compute.Target(compute.Asked(), "s", "dedicated", "", cluster=cluster())
     with pytest.raises(UserError, match="not permitted to create the cluster cpu-cluster") as caught:
         compute.create(fake_workspace(client), target)
-    assert "--serverless" in caught.value.remedy
+    assert caught.value.remedy.startswith("send it with --serverless")
+
+
+def test_a_quota_that_is_too_small_names_the_sizes_of_its_own_kind() -> None:
+    client = SimpleNamespace(compute=SimpleNamespace())
+    asked = compute.Asked(serverless=True, low_priority=True, nodes=3)
+    target = compute.plan(
+        fake_workspace(client), asked, {D4.name.casefold(): D4}, [Usage(("lowprioritycores",), "r", 10, 0)]
+    )
+    assert "`python submit/remote.py doctor --serverless --low-priority --nodes 3` lists sizes" in target.remarks[-1]
+
+
+def test_a_cluster_that_is_there_is_not_said_to_be_created(capsys: pytest.CaptureFixture[str]) -> None:
+    compute.create(fake_workspace(SimpleNamespace(compute=None)), plan(cluster()))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_cluster_that_is_being_created_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_what_has_come_of_a_job_is_said(monkeypatch: pytest.MonkeyPatch, capsys:
         "it ran for 6:00, about 0.05 USD at 0.50 USD an hour",
         "outputs   out/train-1 (3 files, 2.0 kB)",
         "verified  its model predicts its 92 recorded rows again, exactly",
-        "rmse      48.0",
+        "rmse      48.0000",
         "model     models:/m/7, from run train-1 (rows 442)",
         "champion  a tie",
     ]

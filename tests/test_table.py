@@ -285,6 +285,27 @@ def test_text_keeps_what_it_says(tmp_path: Path) -> None:
     assert [str(value) for value in whole(gaps)["t"].head(3)] == ["nan", "x", "nan"]
 
 
+def test_dates_that_cannot_be_computed_with_count_as_missing_and_are_told(tmp_path: Path) -> None:
+    days = ["9999-12-31" if i == 7 else f"2024-01-{i % 28 + 1:02d}" for i in range(60)]
+    read = load(csv(tmp_path / "t.csv", {"until": days, "born": ["1066-10-14"] * 60, "y": range(60)}))
+    assert kinds(read) == {"until": "datetime"}
+    assert whole(read)["until"].isna().sum() == read.columns[0].missing == 1
+    assert "until: 1 date (9999-12-31 in row 8) before 1678 or after 2261" in told(read, "dates")[0]
+    assert "born: 60 dates" in told(read, "dates")[1]
+
+
+def test_what_pandas_reads_as_text_is_text(tmp_path: Path) -> None:
+    read = load(csv(tmp_path / "t.csv", {"id": [f"0x{i:04x}" for i in range(40)], "x": range(40), "y": range(40)}))
+    assert kinds(read)["id"] == "text"
+
+
+def test_a_time_can_be_the_target(tmp_path: Path) -> None:
+    laps = [f"{i % 3}:{i % 60:02d}:00" for i in range(1, 41)]
+    read = load(csv(tmp_path / "t.csv", {"a": range(40), "y": laps}))
+    assert sorted({*read.training.target, *read.test.target})[0] == 180.0
+    assert told(read, "seconds") == ["y: times and durations are read as seconds"]
+
+
 # -- what is refused ------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

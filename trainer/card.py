@@ -139,11 +139,11 @@ def next_commands(standing: Standing) -> list[str]:
     """Return the commands that a person may want next."""
     if standing.version is None:
         model = f"runs:/{standing.run_id}/models"
-        return [f"python predict.py --model {model} --data NEW.csv", f"python verify.py --model {model}"]
+        return [f"uv run python predict.py --model {model} --data NEW.csv", f"uv run python verify.py --model {model}"]
     model = f"models:/{standing.model_name}/{standing.version}"
-    commands = [f"python predict.py --model {model} --data NEW.csv", f"python verify.py --model {model}"]
+    commands = [f"uv run python predict.py --model {model} --data NEW.csv", f"uv run python verify.py --model {model}"]
     if not standing.promoted:
-        commands.append(f"python champion.py --model-name {standing.model_name} --version {standing.version}")
+        commands.append(f"uv run python champion.py --model-name {standing.model_name} --version {standing.version}")
     return commands
 
 

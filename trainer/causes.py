@@ -27,18 +27,11 @@ _THEIRS = frozenset(
 # The package to install for a module that is missing, where the two have different names.
 _PACKAGES = {
     "psycopg2": "psycopg2-binary",
-    "psycopg": "psycopg[binary]",
     "MySQLdb": "mysqlclient",
     "google": "google-cloud-storage",
     "google.cloud": "google-cloud-storage",
     "azure": "azure-storage-blob azure-identity",
 }
-# Loggers of MLflow that print a traceback of what is told in two lines.
-_LOUD = (
-    *("mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry"),
-    *("mlflow.tracking.fluent", "mlflow.utils.rest_utils", "mlflow.store.artifact", "mlflow.exceptions"),
-    *("alembic", "sqlalchemy", "urllib3.connectionpool", "azureml", "azure"),
-)
 _DRIVER = re.compile(r"^\((?:[\w.]+)\)\s*")  # "(sqlite3.OperationalError) database is locked"
 
 
@@ -55,6 +48,11 @@ class Fault:
     remedy: str
 
 
+_TEXT_AS_NUMBER = "operator does not exist: integer = character varying"
+_PSYCOPG2 = (
+    "uv pip install psycopg2-binary  # and write postgresql+psycopg2://... for the database: in MLFLOW_TRACKING_URI, "
+    "or in the server's --backend-store-uri"
+)
 _NEWER = "Can't locate revision"
 
 _FAULTS = (
@@ -73,6 +71,11 @@ _FAULTS = (
         r"Run with id=(\S+) not found|Run '?([^' ]+)'? not found",
         "there is no run {found}",
         "unset MLFLOW_RUN_ID to train in a run of its own, or set MLFLOW_TRACKING_URI to the server that has it",
+    ),
+    Fault(
+        _TEXT_AS_NUMBER,
+        "its driver, psycopg 3, does not compare numbers with text, as MLflow {version} does to find a version",
+        _PSYCOPG2,
     ),
     Fault(
         r"out-of-date database schema",
@@ -165,14 +168,14 @@ def quiet() -> Iterator[None]:
     if logging.getLogger("trainer").isEnabledFor(logging.DEBUG):
         yield
         return
-    before = {logger: logger.level for logger in map(logging.getLogger, _LOUD)}
-    for logger in before:
-        logger.setLevel(logging.CRITICAL + 1)
+    # Of all loggers at once: a level that is set empties the cache of every logger, and that of a dozen costs more than
+    # most calls do.
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in before.items():
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def is_theirs(error: BaseException) -> bool:
@@ -195,6 +198,11 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def is_locked(error: BaseException) -> bool:
     """Whether SQLite has refused because another process was writing, so that asking again is right."""
     return any("database is locked" in str(one) or "database table is locked" in str(one) for one in chain(error))
+
+
+def is_of_driver(error: BaseException) -> bool:
+    """Whether PostgreSQL has refused because of how its driver gives numbers that are text."""
+    return any(_TEXT_AS_NUMBER in str(one) for one in chain(error))
 
 
 def explain(error: BaseException, what: str, uri: str, remedy: str = "") -> UserError:
@@ -287,6 +295,8 @@ def package(module: str) -> str:
 
 
 def _missing(module: str) -> Fault:
+    if module == "psycopg":
+        return Fault("", "its address takes psycopg 3, with which MLflow would find no version of a model", _PSYCOPG2)
     wanted = package(module)
     return Fault("", f"it needs the package {wanted}, which is not installed here", f"uv pip install '{wanted}'")
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -12,6 +13,7 @@ from tempfile import gettempdir
 from typing import NoReturn
 
 from trainer import signals
+from trainer.causes import command
 from trainer.errors import Interrupted, UserError, first_line, nearest
 from trainer.secrets import redact
 from trainer.settings import ENTRY_POINTS, Parameter
@@ -135,14 +137,15 @@ class _Parser(argparse.ArgumentParser):
             if unknown in (parameter.flag for parameter in parameters) and unknown not in flags
         ]
         remedy = f"leave it out; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} {unknown}"
-        raise UserError(f"{message}{hint}", remedy if others else f"python {self.prog} --help lists the parameters")
+        listed = f"{command('python')} {self.prog} --help lists the parameters"
+        raise UserError(f"{message}{hint}", remedy if others else listed)
 
 
 def _parser(description: str, parameters: Sequence[Parameter]) -> argparse.ArgumentParser:
     purpose, _, examples = description.partition("\n\n")
     parser = _Parser(
         description=purpose,
-        epilog=examples,
+        epilog=re.sub(r"(?<=    )(python|mlflow)(?= )", lambda found: command(found[0]), examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from trainer import dates
 from trainer.dates import matches
 from trainer.errors import Remark
+from trainer.spelling import DURATION, GROUPS, TIME, Clock, Spelling, of_numbers, times, without_unit
 
 Kind = Literal["number", "integer", "boolean", "text", "datetime"]
 Floats = npt.NDArray[np.float64]
@@ -29,12 +30,12 @@ _TOKENS = frozenset(
     | {"?", "??", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "...", "*", "#", "\\n"}
     | {"n.a.", "n. a.", "na.", "nd", "n.d.", "n/d", "nil", "missing", "unknown", "not available", "k.a.", "(null)"}
     | {"#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "tbd"}
+    | {"0000-00-00", "0000-00-00 00:00:00"}
 )
 _BLANKS = " \t\r\n\u00a0\u2007\u2009\u202f\u3000"
 _CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u20bf"
 _CODES = "USD|EUR|GBP|JPY|CHF|CAD|AUD|CNY|INR|SEK|NOK|DKK|PLN|CZK|BRL|kr"
-_UNIT = rf"(?:[{_CURRENCIES}]|{_CODES})"
-_GROUPS = " \u00a0\u2009\u202f'\u2019"
+_UNIT = rf"(?:(?:US|R|A|C|HK|NZ)?[{_CURRENCIES}]|{_CODES})"
 # Of the values of a text column, by rows: from this share on they are told to look like numbers, and to be read so.
 NEARLY_ALL = 0.9
 MOSTLY = 0.5
@@ -45,7 +46,7 @@ _MOST_DIGITS, _PHONE_DIGITS = 15, 9
 def _number(point: str, group: str) -> str:
     """Return a regular expression for a number with this decimal point and separator of thousands."""
     exponent = r"(?:[eE][-+]?\d+)?"
-    whole = rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{3}})+)"
+    whole = rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}{GROUPS}]\d{{3}})+)"
     bare = rf"(?:{whole}(?:[{point}]\d*)?|[{point}]\d+){exponent}"
     before = rf"(?:[-+\x{{2212}}]?\s?{_UNIT}?|{_UNIT}\s?[-+\x{{2212}}])\s?"
     after = rf"\s?(?:{_UNIT}|%)?"
@@ -94,19 +95,10 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How a column of text writes its numbers: the decimal point, the letters of a unit beside them."""
-
-    point: str
-    unit: str
-
-
-@dataclass(frozen=True)
 class Read:
     """A column of text as it is understood: its kind, a value a row, and what is to be told of it.
 
-    `spelling` is of numbers with marks each of which can be read by itself, whether it comes as text or as a number:
-    not of 1.234,5, which without its decimals would be another one.
+    `spelling` is that of numbers with marks, and of times, which a model can read by itself.
     `order` is that of day and month, of dates that have two: see `dates.Dates`.
     """
 
@@ -114,7 +106,7 @@ class Read:
     values: Any  # float64, datetime64[us], or Text
     remark: Remark | None = None
     decimal: str = "."
-    spelling: Spelling | None = None
+    spelling: Spelling | Clock | None = None
     order: str = ""
 
 
@@ -145,6 +137,13 @@ def meaning(kind: pa.DataType) -> Kind | Literal["seconds", "empty"] | None:
     if is_.is_time(kind) or is_.is_duration(kind):
         return "seconds"
     return "empty" if is_.is_null(kind) else None
+
+
+def clock(kind: pa.DataType) -> Clock:
+    """Return how a type whose meaning is seconds comes where it is not read by Arrow."""
+    while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    return DURATION if pa.types.is_duration(kind) else TIME
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -204,12 +203,15 @@ def read(text: Text, name: str, typed: bool, decimal: str) -> Read:
     if not typed and (found := _plain(words.filter(~gaps), decimal)) is not None and not _odd(text, gaps):
         kind, values = found
         return Read(kind, text.spread(_put(values, gaps), np.nan if kind != "datetime" else np.datetime64("NaT")))
+    if (found_times := times(words.filter(~gaps))) is not None:
+        return Read("number", text.spread(_put(found_times[0], gaps), np.nan), spelling=found_times[1])
     if (found_dates := dates.read(words.filter(~gaps))) is not None:
         moments, how = found_dates.moments, found_dates.told
         sample = int(np.flatnonzero(~gaps)[0])
         shown = str(moments[0])[: 10 if moments[0] == moments[0].astype("datetime64[D]") else 19].replace("T", " ")
         told = f"{name}: {text.values[sample]!r} (row {text.first(sample)}) is read as the date {shown}, {how}"
-        remark = Remark("dates", told + _gaps_told(text, gaps)) if how else None
+        odd = _gaps_told(text, gaps, "date")
+        remark = Remark("dates", told + odd if how else f"{name}: {odd[2:]}") if how or odd else None
         values = text.spread(_put(moments, gaps), np.datetime64("NaT"))
         return Read("datetime", values, remark, order=next(iter(found_dates.orders), ""))
     return _marked(text, name, typed, decimal, words, gaps, counts)
@@ -233,8 +235,8 @@ def _plain(words: pa.Array, decimal: str) -> tuple[Kind, npt.NDArray[Any]] | Non
     spoken = pc.is_in(lower, pa.array(["true", "false"]))
     if pc.any(spoken).as_py() and pc.all(pc.is_in(lower, pa.array(["true", "false", "0", "1"]))).as_py():
         return "boolean", floats(pc.is_in(lower, pa.array(["true", "1"])))
-    if matches(words, r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?$").all():
-        return "number", dates.clock(words).astype(np.float64) / 1e6
+    if matches(words, "^[-+]?0[xX]").any():  # Arrow would take it for a number
+        return None
     if decimal == ",":  # then 1.234 is no decimal, and goes the way of numbers with marks
         words = pc.replace_substring(pc.replace_substring(words, ".", " "), ",", ".")
     for type_ in (pa.int64(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.float64()):
@@ -258,6 +260,7 @@ def _marked(
     counts: npt.NDArray[np.int64],
 ) -> Read:
     """Read numbers with marks: gaps such as ``?``, currencies, per cent, thousands, decimal commas."""
+    words, unit = without_unit(words, gaps)
     fits = {point: matches(words, pattern) & ~gaps for point, pattern in _STYLES.items()}
     present = counts[~gaps].sum()
     order = [decimal, "," if decimal == "." else "."]
@@ -268,7 +271,7 @@ def _marked(
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     bare = words.filter(numbers)
     whole = not matches(bare, r"[eE]\d|[eE][-+]\d").any() and not (matches(bare, rf"[{style}]\d")).any()
-    marked = matches(bare, r"[^-+0-9.eE]")
+    marked = matches(bare, r"[^-+0-9.eE]") | bool(unit)
     if not marked.any() and not gaps.any() and typed:
         return Read("text", text, _looks_numeric(text, name, numbers, gaps, share))
     if _is_code(bare, whole) or len(_units(bare)) > 1:
@@ -285,7 +288,7 @@ def _marked(
         text.spread(_put(values, ~numbers), np.nan),
         remark,
         style if marked.any() and style == "," else ".",
-        _spelling(bare, style),
+        of_numbers(bare, style, unit),
     )
 
 
@@ -295,15 +298,6 @@ def _units(bare: pa.Array) -> set[str]:
         bare.filter(pa.array(matches(bare, "[1-9]"))), r"[-+0-9.,()eE\s'\x{2019}\x{a0}\x{2009}\x{202f}\x{2212}]", ""
     )
     return set(pc.unique(rest).to_pylist())
-
-
-def _spelling(bare: pa.Array, style: str) -> Spelling | None:
-    exponent = r"\d\.?[eE][-+]?\d+"
-    rest = pc.replace_substring_regex(pc.replace_substring_regex(bare, exponent, ""), rf"[-+0-9.,()%\s{_GROUPS}]", "")
-    unit = "".join(sorted(set("".join(pc.unique(rest).to_pylist())) - {"\N{MINUS SIGN}"}))
-    if (style == "," and matches(bare, r"\.").any()) or ("E" in unit and matches(bare, r"\dE[-+\d]").any()):
-        return None
-    return Spelling(style, unit)
 
 
 def _is_code(bare: pa.Array, whole: bool) -> bool:
@@ -319,20 +313,20 @@ def _is_code(bare: pa.Array, whole: bool) -> bool:
 
 def _values(bare: pa.Array, style: str) -> Floats:
     group = "," if style == "." else "."
-    digits = pc.replace_substring_regex(bare, rf"{_UNIT}|[%()+{group}{_GROUPS}\s]", "")
+    digits = pc.replace_substring_regex(bare, rf"{_UNIT}|[%()+{group}{GROUPS}\s]", "")
     digits = pc.replace_substring(pc.replace_substring(digits, style, "."), "\N{MINUS SIGN}", "-")
     values = floats(digits.cast(pa.float64()))
     return np.where(matches(bare, r"^\("), -values, values)  # an accountant's minus
 
 
-def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_]) -> str:
+def _gaps_told(text: Text, gaps: npt.NDArray[np.bool_], kind: str = "number") -> str:
     """Tell the words that count as missing, as the end of a sentence; empty where there are none."""
     odd = [int(number) for number in np.flatnonzero(gaps) if text.values[number].strip()]
     if not odd:
         return ""
     rows, present = int(text.counts()[odd].sum()), int((text.codes >= 0).sum())
     first = min(map(int, odd), key=text.first)
-    verb = "is no number and counts" if rows == 1 else "are no numbers and count"
+    verb = f"is no {kind} and counts" if rows == 1 else f"are no {kind}s and count"
     return f"; {rows} of {present} values ({text.values[first]!r} in row {text.first(first)}) {verb} as missing"
 
 
@@ -360,13 +354,18 @@ def _looks_numeric(
 def as_numbers(text: Text, decimal: str) -> tuple[Floats, str | None]:
     """Read text as numbers, or booleans, that it is known to be; a value of each row, and the first that is none."""
     words, gaps = _words(text)
+    words, _ = without_unit(words, gaps)
     lower = pc.utf8_lower(words)
     spoken = pc.is_in(lower, pa.array(["true", "false"])).to_numpy(zero_copy_only=False)
     values = np.where(pc.equal(lower, "true").to_numpy(zero_copy_only=False), 1.0, 0.0)
     fits = matches(words, _STYLES[decimal]) & ~gaps & ~spoken
     if fits.any():
         values[fits] = _values(words.filter(pa.array(fits)), decimal)
-    other = np.flatnonzero(~(fits | spoken | gaps))
+    rest = ~(fits | spoken | gaps)
+    if rest.any() and (found := times(words.filter(pa.array(rest)))) is not None:
+        values[rest] = found[0]
+        rest[:] = False
+    other = np.flatnonzero(rest)
     return text.spread(np.where(gaps, np.nan, values), np.nan), str(text.values[other[0]]) if len(other) else None
 
 

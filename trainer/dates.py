@@ -15,6 +15,7 @@ _ZONE = r"(?P<zone>Z| ?[-+]\d{2}:?\d{2}| ?UTC| ?GMT)?"
 _CLOCK = r"(?:(?:[T ]|, )(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?)"
 _MOMENT = rf"^(?P<day>[0-9A-Za-z][0-9A-Za-z ,./-]*?[0-9A-Za-z]){_CLOCK}{_ZONE})?$"
 _MONTH = r"(?:[A-Za-z]{3,9})"
+FIRST, LAST = np.datetime64("1678-01-01", "us"), np.datetime64("2262-01-01", "us")
 # The spelling of a day, the formats that it may have, how that is told; day first and month first are both tried.
 _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"^\d{4}-\d{1,2}-\d{1,2}$", ("%Y-%m-%d",)),
@@ -44,8 +45,8 @@ class Dates:
     told : str
         How, for a person; empty where it is clear.
     orders, unfit : tuple of str
-        Where a spelling has two orders, day first and month first: those that fit all words, the one that was taken
-        first; and those that do not, or were not tried. Else empty.
+        Where a spelling has two orders, day first and month first, or another reader may find another day: those that
+        fit all words, the one that was taken first; and those that do not, or were not tried. Else empty.
     """
 
     moments: npt.NDArray[Any]
@@ -83,6 +84,15 @@ def read(words: pa.Array, known: Sequence[str] = ()) -> Dates | None:
     return None
 
 
+def computable(moments: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return dates without those that are too far away to be computed with, and which these are.
+
+    Pandas counts nanoseconds in 64 bits: beyond, the seconds that the encoder of dates makes of 9999-12-31 are any.
+    """
+    beyond = (moments < FIRST) | (moments >= LAST)
+    return (np.where(beyond, np.datetime64("NaT"), moments) if beyond.any() else moments), beyond
+
+
 def first_other(words: pa.Array, known: Sequence[str] = ()) -> int:
     """Return the number of the first word that is no date, or none of the first one's spelling and order."""
     days = pc.extract_regex(words, _MOMENT).field("day")
@@ -94,9 +104,12 @@ def first_other(words: pa.Array, known: Sequence[str] = ()) -> int:
 
 
 def _has_orders(formats: Sequence[str]) -> bool:
-    return (
-        len({pattern.index("%d") < pattern.index("%m") for pattern in formats if {"%d", "%m"} <= _parts(pattern)}) > 1
-    )
+    """Whether another reader may find another day: day and month are numbers before the year, or that has two digits.
+
+    `dateutil`, by which pandas reads what it is told nothing of, takes 1/2/70 for a day of 2070, and next year for
+    another one.
+    """
+    return all("%y" in one or (one[:2] in ("%d", "%m") and {"%d", "%m"} <= _parts(one)) for one in formats)
 
 
 def _tried(formats: Sequence[str], known: Sequence[str]) -> Sequence[str]:

@@ -114,6 +114,7 @@ class Delimited:
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns, with the types of the first block."""
+        self.text.update(self.dialect.codes)
         with open(self.path, "rb") as file, self._said():
             try:
                 schema = self._reader(file).schema
@@ -309,6 +310,8 @@ class Delimited:
         else:
             data = self._bytes_around() or data
         encoding = looks_like(data)
+        if encoding == dialect.BINARY:
+            return UserError(f"{self.name} is {encoding}", "give a table as CSV UTF-8 or Parquet")
         return UserError(
             f"{self.name} is not UTF-8 text; it looks like {encoding}",
             f"save it as CSV UTF-8: iconv -f {encoding.split()[0]} -t UTF-8 FILE > utf8.csv",

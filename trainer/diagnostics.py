@@ -1,6 +1,6 @@
 """What a report tells beyond a run's metrics: where the errors are, how honest the intervals, what the columns hold."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ def look(target: str, table: "Table", outcome: "Outcome") -> Diagnosis:
         _rmse(residuals) if len(residuals) else None,
         float(np.abs(residuals).mean()) if len(residuals) else None,
         by_decile(actual, predicted),
-        by_category(test.features.iloc[::step], important, actual, predicted),
+        by_category(test.features.iloc[::step], important, actual, predicted, _booleans(table.columns)),
         by_level(residuals, actual - predicted),
         by_prediction(outcome.interval, actual, predicted) if outcome.interval else [],
         summaries(target, table.columns, table.training),
@@ -159,7 +159,11 @@ def by_decile(actual: Floats, predicted: Floats) -> list[Errors]:
 
 
 def by_category(
-    features: pd.DataFrame, important: Sequence[str], actual: Floats, predicted: Floats
+    features: pd.DataFrame,
+    important: Sequence[str],
+    actual: Floats,
+    predicted: Floats,
+    booleans: Collection[str] = (),
 ) -> dict[str, list[Errors]]:
     """Return the errors by the values of features that have few, the most important features first."""
     found: dict[str, list[Errors]] = {}
@@ -172,7 +176,9 @@ def by_category(
         shown = order[:MOST_CATEGORIES]
         rest = ~np.isin(codes + 1, shown)
         parts = [
-            _errors("(missing)" if place == 0 else _value(values[place - 1]), actual[own], predicted[own])
+            _errors(
+                "(missing)" if place == 0 else _value(values[place - 1], name in booleans), actual[own], predicted[own]
+            )
             for place in shown
             for own in [codes + 1 == place]
         ]
@@ -231,7 +237,10 @@ def _summary(name: str, kind: str, values: "pd.Series[Any]") -> Summary:
     if kind in ("text", "boolean"):
         counts = known.value_counts()
         shown = counts[counts >= FEWEST_ROWS]
-        frequent = [(_value(value), count / len(values)) for value, count in shown.head(MOST_FREQUENT).items()]
+        frequent = [
+            (_value(value, kind == "boolean"), count / len(values))
+            for value, count in shown.head(MOST_FREQUENT).items()
+        ]
         first = counts.to_numpy(dtype=np.float64)[:BINS] / max(len(values), 1)
         return Summary(name, kind, missing, len(counts), "", first, frequent)
     numbers = profile.floats(known)
@@ -268,7 +277,13 @@ def _at(number: float, kind: str) -> str:
     return str(np.datetime64(int(number), "us"))[:10] if kind == "datetime" else short(number)
 
 
-def _value(value: Any) -> str:
+def _booleans(columns: "Sequence[Column]") -> set[str]:
+    return {column.name for column in columns if column.kind == "boolean"}
+
+
+def _value(value: Any, is_boolean: bool) -> str:
+    if is_boolean and value in (0, 1):
+        return "true" if value else "false"
     return short(value) if isinstance(value, float) else str(value)
 
 

@@ -12,6 +12,9 @@ from trainer.errors import UserError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 TITLE_LINES = 30
+# A first line by which Excel is told what separates the columns.
+_SEPARATED = re.compile(rb'"?sep=([,;\t|])"?,*\r?\n', re.IGNORECASE)
+BINARY = "no text at all, but a binary file"
 # Encodings that are not UTF-8, and the letters that their text mostly has.
 _LETTERS = {
     "CP932 (Shift_JIS)": "[\u3041-\u30ff\u4e00-\u9fff]",
@@ -35,6 +38,7 @@ class Dialect:
     skipped: int
     row_names: bool = False
     zeros: dict[str, str] = field(default_factory=dict)  # columns with values such as 01234, and the first of them
+    codes: tuple[str, ...] = ()  # columns with values such as 0x1f, which pandas and people take for text
 
 
 def encoding(data: bytes) -> str:
@@ -67,6 +71,9 @@ def recognised(
     UserError
         Its first line is no header.
     """
+    if told := _SEPARATED.match(head):
+        separator = told[1].decode() if separator == "auto" else separator
+        head = head[told.end() :]
     shapes = {}
     for one in SEPARATORS if separator == "auto" else (separator,):
         if (shape := _shape(head, one, whole)) is not None:
@@ -87,10 +94,11 @@ def recognised(
             "delete the lines above the names of the columns",
         )
     lines = shape.blank + 1 + sum(one.count("\n") for one in shape.names)
+    above = int(told is not None)
     if decimal == "auto":
         decimal = "." if separator == "," else _decimal(separator, head, lines)
     named = tuple(one or f"Unnamed: {number}" for number, one in enumerate(names))  # as pandas does
-    return Dialect(separator, decimal, written, named, lines, row_names, shape.zeros)
+    return Dialect(separator, decimal, written, named, above + lines, row_names, shape.zeros, shape.codes)
 
 
 def _decimal(separator: str, head: bytes, lines: int) -> str:
@@ -127,6 +135,7 @@ class _Shape:
     blank: int
     last_is_empty: bool
     zeros: dict[str, str]
+    codes: tuple[str, ...]
     first: str
 
     @property
@@ -162,12 +171,16 @@ def _shape(head: bytes, separator: str, whole: bool) -> _Shape | None:
     blank = len(head[:blank].splitlines())
     first = head.splitlines()[blank].decode(errors="replace").strip()[:60]
     ends = all(row.text.rstrip("\r\n").endswith(separator) for row in others)
-    zeros = {}
+    zeros, codes = {}, []
     for name, column in zip(names, table.columns, strict=True):
         coded = column.slice(1).filter(pc.match_substring_regex(column.slice(1), r"^0\d+$"))
         if len(coded):
             zeros[name] = coded[0].as_py()
-    return _Shape(names, table.num_rows - 1, tuple(row.actual_columns for row in others), blank, ends, zeros, first)
+        if pc.any(pc.match_substring_regex(column, r"^0[xX][0-9a-fA-F]+$")).as_py():
+            codes.append(name)
+    return _Shape(
+        names, table.num_rows - 1, tuple(row.actual_columns for row in others), blank, ends, zeros, tuple(codes), first
+    )
 
 
 def _rank(shape: _Shape, wanted: tuple[str, ...]) -> tuple[Any, ...]:
@@ -190,9 +203,10 @@ def _titled(head: bytes, separator: str, wanted: tuple[str, ...]) -> int:
 def looks_like(data: bytes) -> str:
     """Guess the encoding of text that is not UTF-8, by which letters it would have."""
     if b"\0" in data:
-        return (
-            "UTF-16LE (without its byte order mark)" if data[1:2] == b"\0" else "UTF-16BE (without its byte order mark)"
-        )
+        even, odd = data[::2].count(0), data[1::2].count(0)
+        if odd > 4 * even:
+            return "UTF-16LE (without its byte order mark)"
+        return "UTF-16BE (without its byte order mark)" if even > 4 * odd else BINARY
     runs = re.findall(rb"[\x80-\xff]+", data)
     if sum(map(len, runs)) <= 2 * len(runs):  # an accent here and there
         return "CP1252 (Latin-1)"

@@ -1,7 +1,7 @@
 """A table between reading and splitting: each column is understood by all its rows, and checked."""
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import columns, gather, split
-from trainer.columns import Kind, Spelling, Text
+from trainer import columns, dates, gather, split
+from trainer.columns import Kind, Text
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, pasted
 from trainer.group import ALONE, Group
 from trainer.roles import Roles, and_, left_out, listed
+from trainer.spelling import Clock, Spelling
 from trainer.split import MINIMUM_ROWS, Mask, take_out
 
 # Squares of larger values, and their sums, are infinite.
@@ -49,8 +50,8 @@ class Draft:
         The numbers of the rows in the table; None where they are 0, 1, 2 ...
     group : Group
         The processes that share the rows.
-    spellings : dict of str to Spelling
-        Of features that are text of numbers with marks.
+    spellings : dict of str to Spelling or Clock
+        Of features that are text of numbers with marks, or times.
     orders : dict of str to str
         Of day and month, in dates that were text.
     """
@@ -67,7 +68,7 @@ class Draft:
     decimal: str = "."
     kept: npt.NDArray[np.int64] | None = None
     group: Group = ALONE
-    spellings: dict[str, Spelling] = field(default_factory=dict)
+    spellings: dict[str, Spelling | Clock] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -150,7 +151,7 @@ def understood(
     others: dict[str, Any] = {}
     orders: dict[str, str] = {}
     decimals = {decimal}
-    spellings: dict[str, Spelling] = {}
+    spellings: dict[str, Spelling | Clock] = dict(roles.times)
     for name in [*roles.features, *([roles.extra] if roles.extra else [])]:
         kind = roles.kinds[name]
         if kind == "text":
@@ -165,10 +166,12 @@ def understood(
             kinds[name], others[name] = "datetime", gathered.others[name]
         else:
             kinds[name] = "number" if kind == "seconds" else kind  # type: ignore[assignment]
-    seconds = [name for name in roles.features if roles.kinds[name] == "seconds"]
+    remarks += [remark for name in roles.features if kinds[name] == "datetime" for remark in _near(name, others, roles)]
+    target, is_time = _target(gathered, roles, typed, decimal, decimals, remarks)
+    seconds = [name for name in roles.features if isinstance(spellings.get(name), Clock)]
+    seconds += [roles.target] if is_time or roles.kinds[roles.target] == "seconds" else []
     if seconds:
         remarks.append(Remark("seconds", f"{', '.join(seconds)}: times and durations are read as seconds"))
-    target = _target(gathered, roles, typed, decimal, decimals, remarks)
     keys = {name: split.key_values(gathered.raw[name], name, roles.data) for name in roles.key}
     found = "," if decimals == {".", ","} else decimal
     numeric, matrix, tally = gathered.numeric, gathered.matrix, gathered.tally
@@ -178,14 +181,27 @@ def understood(
     )
 
 
+def _near(name: str, others: dict[str, Any], roles: Roles) -> Iterator[Remark]:
+    """Let dates that are too far away count as missing, and tell them; not in what the split goes by."""
+    moments, beyond = dates.computable(others[name])
+    if beyond.any() and name != roles.time:
+        first = int(np.argmax(beyond))
+        said = f"{str(others[name][first])[:10]} in row {first + 1}"
+        many = "1 date" if beyond.sum() == 1 else f"{beyond.sum()} dates"
+        told = f"{name}: {many} ({said}) before 1678 or after 2261 cannot be computed with: taken as missing"
+        others[name] = moments
+        yield Remark("dates", told)
+
+
 def _target(
     gathered: Gathered, roles: Roles, typed: Set[str], decimal: str, decimals: set[str], remarks: list[Remark]
-) -> columns.Floats:
+) -> tuple[columns.Floats, bool]:
+    """Return the target, and whether it was text of times."""
     values = gathered.others.get(roles.target)
     if values is None:  # a column without any value
         raise _all_missing_target(roles)
     if not isinstance(values, Text):
-        return np.asarray(values)
+        return np.asarray(values), False
     if not len(values.values):
         raise _all_missing_target(roles)
     read = columns.read(values, roles.target, roles.target in typed, decimal)
@@ -197,7 +213,7 @@ def _target(
     if read.remark:
         remarks.append(read.remark)
         decimals.add(read.decimal)
-    return np.asarray(read.values)
+    return np.asarray(read.values), isinstance(read.spelling, Clock)
 
 
 def _first_word(text: Text) -> str:

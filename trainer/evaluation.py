@@ -118,41 +118,50 @@ def cross_validate(
         There are more folds than rows (or groups).
     """
     from sklearn.metrics import root_mean_squared_error
-    from sklearn.model_selection import GroupKFold, KFold
 
-    available = len(target) if groups is None else len(np.unique(groups))
-    if folds is None:
-        folds = min(CV_FOLDS, available) if len(target) <= CV_ROWS and available >= 2 else 0
-    if folds == 0:
+    if not (parts := split(target, groups, folds, seed)):
         return Folds({}, np.empty(0))
-    if folds > available:
-        raise UserError(
-            f"cv={folds} is more than the {available} training {'rows' if groups is None else 'groups'}",
-            "give fewer folds, or more rows",
-        )
-    splitter = (KFold if groups is None else GroupKFold)(folds, shuffle=True, random_state=seed)
-    split = list(splitter.split(features, target, groups))
     if estimator.is_linear and moments.have(features):
-        predictions = moments.cross_validate(model, features, target, [held_out for _, held_out in split])
+        predictions = moments.cross_validate(model, features, target, [held_out for _, held_out in parts])
     else:
-        predictions = _folds(estimator, model, features, target, groups, split)
+        predictions = _folds(estimator, model, features, target, groups, parts)
     residuals, rmse = np.empty(len(target)), []
     with progress("cross-validation") as at:
         for held_out, predicted in predictions:
             finite = np.isfinite(predicted).all()
             rmse.append(root_mean_squared_error(target[held_out], predicted) if finite else np.nan)
             residuals[held_out] = target[held_out] - predicted
-            at(f"{len(rmse)} of {folds}")
+            at(f"{len(rmse)} of {len(parts)}")
     step = -(-len(target) // RESIDUALS)
     return Folds({"cv_rmse_mean": float(np.mean(rmse)), "cv_rmse_std": float(np.std(rmse))}, residuals[::step], step)
 
 
+def split(
+    target: Floats, groups: Groups, folds: int | None, seed: int
+) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return the rows that each fold learns from, and those that it holds out; parameters as for `cross_validate`."""
+    from sklearn.model_selection import GroupKFold, KFold
+
+    available = len(target) if groups is None else len(np.unique(groups))
+    if folds is None:
+        folds = min(CV_FOLDS, available) if len(target) <= CV_ROWS and available >= 2 else 0
+    if folds == 0:
+        return []
+    if folds > available:
+        raise UserError(
+            f"cv={folds} is more than the {available} training {'rows' if groups is None else 'groups'}",
+            "give fewer folds, or more rows",
+        )
+    splitter = (KFold if groups is None else GroupKFold)(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(target, target, groups))
+
+
 def _folds(
-    estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats, groups: Groups, split: list[Any]
+    estimator: Estimator, model: Any, features: pd.DataFrame, target: Floats, groups: Groups, parts: list[Any]
 ) -> Iterator[tuple[npt.NDArray[np.intp], Floats]]:
     from sklearn.base import clone
 
-    for train, held_out in split:
+    for train, held_out in parts:
         own_groups = None if groups is None else groups[train]
         fitted = pipeline.fit(estimator, clone(model), features.iloc[train], target[train], own_groups)
         yield held_out, np.asarray(fitted.predict(features.iloc[held_out]))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import plot
+from trainer.learning_curve import LearningCurve
 from trainer.markup import Markup
 from trainer.plot import Plot, Row
 
@@ -101,6 +102,16 @@ def rounds(target: str, curve: Sequence[tuple[int, float]]) -> Markup:
         f"rmse of the test rows, in units of {target}",
     )
     return drawn.curve(across, up).points(across, up, "dot", 3).markup("rmse by rounds of boosting")
+
+
+def learning_curve(target: str, learning: LearningCurve) -> Markup:
+    """Draw how the RMSE of cross-validation falls with the rows that are learnt from, and the folds' spread."""
+    across, low, high = np.array(learning.rows, float), learning.errors.min(axis=0), learning.errors.max(axis=0)
+    ends = plot.around(across, 0.0, floor_at_zero=True)
+    drawn = Plot(ends, plot.around(low, high), "training rows", f"cv rmse, in units of {target}")
+    middle = learning.errors.mean(axis=0)
+    drawn.curve(across, middle).whiskers(across, low, high).points(across, middle, "dot", 4)
+    return drawn.markup("rmse by training rows")
 
 
 def calibration(promised: Floats, held: Floats, low: Floats, high: Floats) -> Markup:

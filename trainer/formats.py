@@ -6,6 +6,7 @@ Another format is another entry of `FORMATS`: its first bytes, its endings, and 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,18 @@ _NO_TABLES = {
     b"<!DOCTYPE": ("a web page", "give the address of the file itself"),
     b"<html": ("a web page", "give the address of the file itself"),
     b"%PDF": ("a PDF file", "save the table as CSV UTF-8 or Parquet"),
+    b"$FL2@(#)": ("an SPSS file", "save the table as CSV UTF-8 or Parquet"),
+    b"<stata_dta>": ("a Stata file", "save the table as CSV UTF-8 or Parquet"),
+    b"RDX": ("a file of R's save()", "write.csv(TABLE, FILE, row.names = FALSE) in R"),
+    b"\x89HDF\r\n": ("an HDF5 file", "save the table as CSV UTF-8 or Parquet"),
+    b"\x93NUMPY": ("a file of numpy", "save the table with its names, as CSV UTF-8 or Parquet"),
+    b"\x80\x04\x95": ("a pickle", "write it again: frame.to_parquet(...)"),
+    b"\x80\x05\x95": ("a pickle", "write it again: frame.to_parquet(...)"),
+    b"ORC\x0a": ("an ORC file", "save the table as CSV UTF-8 or Parquet"),
+    b"ORC\x08": ("an ORC file", "save the table as CSV UTF-8 or Parquet"),
+    b"Obj\x01": ("an Avro file", "save the table as CSV UTF-8 or Parquet"),
 }
+_JSON = re.compile(rb'\s*(?:\[\s*)?(?:\{\s*"|\[\s*[\d"{\[])')
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,10 @@ def recognised(first: bytes, name: str) -> Format:
     for magic, (what, remedy) in _NO_TABLES.items():
         if first[: len(magic)].lower() == magic.lower():
             raise UserError(f"{name} is {what}", remedy)
+    if _JSON.match(first):
+        raise UserError(
+            f"{name} is JSON", "save the table as CSV UTF-8 or Parquet: pandas.read_json(...).to_parquet(...)"
+        )
     found = next(one for one in FORMATS if first.startswith(one.magic))
     named = _by_ending(name)
     if named is not None and named.magic and not found.magic:

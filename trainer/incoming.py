@@ -175,7 +175,7 @@ def _dates(column: pa.Array, name: str, found: Wanted, model: Model, data: str, 
     if meant == "empty":
         return np.full(len(column), np.datetime64("NaT"), dtype="datetime64[us]")
     if meant != "text":
-        return columns.datetimes(column)
+        return dates.computable(columns.datetimes(column))[0]
     text = Text.of(pa.chunked_array([columns.encoded(column)]))
     known = found.orders.get(name, ())
     read, other = columns.as_dates(text, known)
@@ -189,7 +189,7 @@ def _dates(column: pa.Array, name: str, found: Wanted, model: Model, data: str, 
         found.orders[name] = tuple(dict.fromkeys(one for one in (*known, *read.orders) if one not in read.unfit))
         if before != read.orders[0]:
             raise ReorderedError
-    return read.moments
+    return dates.computable(read.moments)[0]
 
 
 def trained_orders(model: Model) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from trainer.profile import floats
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 MOST_ROWS, FEWEST_ROWS, MOST_VALUES = 2_000, 200, 400_000
 # Names in a sentence.
 MOST_NAMES, MOST_LETTERS = 3, 40
+
+# In microseconds; pandas' own differences are wrong beyond the nanoseconds that 64 bits hold, the years 1677 to 2262.
+DAY = 86_400e6
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,7 +94,7 @@ def matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Floats:
     chosen = features[list(names)]
     dates = [str(name) for name, kind in chosen.dtypes.items() if kind.kind == "M"]
     if dates:
-        days: dict[str, Any] = {name: (chosen[name] - pd.Timestamp(0)) / pd.Timedelta(days=1) for name in dates}
+        days: dict[str, Any] = {name: floats(chosen[name]) / DAY for name in dates}
         chosen = chosen.assign(**days)
     found = chosen.to_numpy(dtype=np.float64, copy=True) if names else np.empty((len(features), 0))
     found[~np.isfinite(found)] = np.nan

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from trainer import card, figures, pieces, plot
+from trainer import card, figures, learning_curve, pieces, plot
 from trainer.card import Standing, figure
 from trainer.diagnostics import FEWEST_ROWS, MOST_COLUMNS, Coverage, Diagnosis, Errors, Summary, short
 from trainer.errors import Remark
+from trainer.learning_curve import LearningCurve
 from trainer.lineage import Lineage
 from trainer.markup import Markup, element, together
 from trainer.pieces import NOTHING
@@ -45,6 +46,8 @@ class Told:
     compared : Comparison or None
     board : Markup
         What the trials of a search, or the estimators, have shown; empty for one run.
+    learning : LearningCurve
+        What the model does with fewer rows.
     """
 
     settings: Settings
@@ -58,6 +61,7 @@ class Told:
     curve: Sequence[tuple[int, float]] = ()
     compared: "Comparison | None" = None
     board: Markup = NOTHING
+    learning: LearningCurve = learning_curve.NOTHING
 
 
 def write(told: Told) -> str:
@@ -108,7 +112,7 @@ def _tiles(told: Told) -> Markup:
             figure(metrics["rmse"]),
             f"95 %: {short(metrics['rmse_low'])} to {short(metrics['rmse_high'])}" if "rmse_low" in metrics else "",
         ),
-        ("rmse saved", pieces.percent(better), f"of the mean's {figure(metrics['baseline_rmse'])}"),
+        ("rmse saved", pieces.percent(better), f"of the mean predictor's {figure(metrics['baseline_rmse'])}"),
         ("r², test rows", f"{metrics['r2']:.3f}", "1 is perfect, 0 the mean"),
         ("mae, test rows", figure(metrics["mae"]), "mean absolute error"),
     ]
@@ -207,7 +211,23 @@ def _sides(told: Told) -> Markup:
     ]
     if told.curve:
         charts.append(pieces.chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
-    return pieces.section("How good it is", pieces.charts(*charts))
+    learning = told.learning
+    if learning.rows:
+        charts.append(pieces.chart(figures.learning_curve(target, learning), _more_rows(learning)))
+    skipped = f"There is no curve of the rmse by training rows: {learning.skipped}." if learning.skipped else ""
+    said = element("p", skipped, class_="note") if skipped else NOTHING
+    return pieces.section("How good it is", pieces.charts(*charts), said)
+
+
+def _more_rows(learning: LearningCurve) -> str:
+    fell = (learning.errors[:, -2] - learning.errors[:, -1]).tolist()
+    one, other = (f"{'falls' if by > 0 else 'rises'} by {short(abs(by))}" for by in fell)
+    other = other.removeprefix(one.partition(" by ")[0]).strip()
+    few, most = learning.rows[-2:]
+    return (
+        f"From {few} to {most} training rows, the rmse {one} in one fold and {other} in another. Where it still falls, "
+        "more rows would help. Whiskers: the two folds."
+    )
 
 
 def _points(rows: int) -> str:

@@ -101,22 +101,28 @@ def _take(column: "Column", values: "pd.Series[Any]", step: int) -> Profile:
         own = Profile(
             column.name, column.kind, categories=categories[: None if complete else FREQUENT], complete=complete
         )
+        seen = Seen(own)
+        seen.add(values.iloc[::step])
+        shares = seen.counts
     else:
-        low, high = column.low, column.high
-        sampled = floats(values.iloc[::step])
-        if low is None or high is None:  # not noted when the table was read
-            known = floats(values)
-            low, high = np.fmin.reduce(known), np.fmax.reduce(known)
-        sampled = sampled[np.isfinite(sampled)]
-        if len(sampled):
-            edges = np.unique(np.quantile(sampled, np.arange(1, BINS) / BINS, method="lower"))
-            own = Profile(column.name, column.kind, float(low), float(high), edges.tolist())
-        else:
-            own = Profile(column.name, column.kind)
-    seen = Seen(own)
-    seen.add(values.iloc[::step])
-    shares = (seen.counts / max(seen.counts.sum(), 1)).tolist()
-    return replace(own, shares=shares, order=column.order)
+        own, shares = _take_numbers(column, values, step)
+    return replace(own, shares=(shares / max(shares.sum(), 1)).tolist(), order=column.order)
+
+
+def _take_numbers(column: "Column", values: "pd.Series[Any]", step: int) -> tuple[Profile, npt.NDArray[np.int64]]:
+    """Return what a number or date is like, and the rows in each of its intervals."""
+    low, high = column.low, column.high
+    sampled = floats(values.iloc[::step])
+    if low is None or high is None:  # not noted when the table was read
+        known = floats(values)
+        low, high = np.fmin.reduce(known), np.fmax.reduce(known)
+    ordered = np.sort(sampled[np.isfinite(sampled)])
+    if not len(ordered):
+        return Profile(column.name, column.kind), np.array([0, len(sampled)])
+    at = np.floor((len(ordered) - 1) * (np.arange(1, BINS) / BINS)).astype(np.intp)
+    edges = np.unique(ordered[at])
+    below = [0, *np.searchsorted(ordered, edges), len(ordered), len(sampled)]
+    return Profile(column.name, column.kind, float(low), float(high), edges.tolist()), np.diff(below)
 
 
 def floats(values: "pd.Series[Any]") -> Floats:

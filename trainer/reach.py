@@ -16,7 +16,7 @@ from trainer.secrets import redact, without_secrets
 
 if TYPE_CHECKING:
     import requests
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Connection
 
 # To open a connection; how long an answer may take is MLflow's setting, MLFLOW_HTTP_REQUEST_TIMEOUT.
 CONNECT_SECONDS = 10
@@ -182,8 +182,9 @@ def _saying(sentence: str) -> Iterator[None]:
 # -- a database ------------------------------------------------------------------------------------
 
 
-def ask_database(uri: str) -> None:
-    """Open a connection to a database, once, where MLflow would try ten times.
+@contextmanager
+def database(uri: str) -> "Iterator[Connection]":
+    """Open a connection to a database, once, where MLflow would try ten times; for as long as the block lasts.
 
     Raises
     ------
@@ -198,7 +199,9 @@ def ask_database(uri: str) -> None:
         engine = sqlalchemy.create_engine(url, **options)
         try:
             with _saying(f"waiting for the database at {causes.shown(uri)}"):
-                engine.connect().close()
+                connection = engine.connect()
+            with connection:
+                yield connection
         finally:
             engine.dispose()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:

@@ -4,6 +4,7 @@ A version is registered whole or not at all, and the alias moves last: an alias 
 Where somebody has deleted that version by hand, there is no champion, and whoever asks is told so.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from trainer import causes, signals
 from trainer.causes import command
 from trainer.errors import UserError
+from trainer.processes import ERROR
 from trainer.tracking import Run, check_reachable, optional, said_to_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as Found
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -37,6 +40,7 @@ ATTEMPTS = 8
 # A kill between the verdict and the end of the run concerns one of the newest versions; their runs are looked at.
 NEWEST = 3
 LOOK = "check the name, the version and MLFLOW_TRACKING_URI; the UI shows the models that there are"
+_logger = logging.getLogger(__name__)
 # A run's id in the address of its artifacts: MLflow's own, and that of a workspace (`.../runs/JOB/artifacts/...`).
 _RUN = re.compile(r"([0-9a-f]{32})/artifacts(?:/|$)|(?<=/runs/)([^/]+)/artifacts(?:/|$)")
 # A registry that has a version of this name already, in MLflow's words and a workspace's.
@@ -135,8 +139,11 @@ def registered(run: Run, name: str, source: str, tags: Mapping[str, str], model_
             version = _create_version(client, name, source, run.id, {**tags, VERDICT: PENDING}, model_id)
         yield version
     except BaseException as error:
-        with suppress(UserError), signals.hurried(error):  # what is said of the clean-up came second
-            _take_back(client, name, version or _of_run(client, name, run.id), is_new)
+        with signals.hurried(error):
+            try:
+                _take_back(client, name, version or _of_run(client, name, run.id), is_new)
+            except UserError as second:
+                _logger.warning("! %s; the next run of %s tries again", second.cause, name)
         raise
 
 
@@ -190,7 +197,7 @@ def _take_back(client: "MlflowClient", name: str, version: str | None, is_new: b
         with said_to_server(f"take back version {version} of {name}"):
             client.delete_model_version(name, version)
     if is_new and not versions(client, name):
-        with said_to_server(f"take back the registered model {name}"):
+        with suppress(UserError), said_to_server(f"take back the registered model {name}"):
             client.delete_registered_model(name)  # a workspace refuses: an empty model does no harm
 
 
@@ -198,6 +205,8 @@ def close_abandoned(run: Run, name: str) -> list[str]:
     """Delete the versions that killed runs have left half made, and say so; return their numbers.
 
     They carry this project's verdict, and their run has failed: a version that is whole belongs to a finished run.
+    `mlflow run` marks a run FAILED that has finished, where the script is stopped after that: no reason is noted on
+    such a run, and it is FINISHED again.
     """
     from mlflow.exceptions import MlflowException
 
@@ -211,19 +220,30 @@ def close_abandoned(run: Run, name: str) -> list[str]:
             return []  # there is no such model yet
         raise
     for one in suspects:
-        if str(one.version) == champion_number:
+        number, run_id = str(one.version), run_of(one)
+        if not run_id:
             continue
         with said_to_server("look for versions that were left half made"):
             try:
-                status = run.client.get_run(number).info.status if (number := run_of(one)) else "FINISHED"
+                found = run.client.get_run(run_id)
             except MlflowException:
                 continue  # its run was deleted: somebody has tidied up, and kept the version
-        if status in ("FAILED", "KILLED"):
-            with said_to_server(f"take back version {one.version} of {name}"):
-                run.client.delete_model_version(name, str(one.version))
-            closed.append(str(one.version))
-            print(f"closed      version {one.version} of {name}: its run {run_of(one)} failed before it was whole")
+        if one.tags[VERDICT] != PENDING and _is_marked_failed(found):
+            with said_to_server(f"end run {run_id}"):
+                run.client.set_terminated(run_id, "FINISHED", found.info.end_time)
+            print(f"restored    run {run_id}: it had finished with version {number} of {name}, and was marked FAILED")
+        elif found.info.status in ("FAILED", "KILLED") and number != champion_number:
+            with said_to_server(f"take back version {number} of {name}"):
+                run.client.delete_model_version(name, number)
+            closed.append(number)
+            print(f"closed      version {number} of {name}: its run {run_id} failed before it was whole")
     return closed
+
+
+def _is_marked_failed(run: "Found") -> bool:
+    """Whether `mlflow run` has marked a run FAILED, and not the run itself, which says why."""
+    tags = run.data.tags
+    return run.info.status == "FAILED" and tags.get("mlflow.project.backend") == "local" and ERROR not in tags
 
 
 def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainer import card, diagnostics, figures, model_folder, page, pipeline, profile
+from trainer import card, diagnostics, figures, learning_curve, model_folder, page, pipeline, profile
 from trainer.card import Standing
 from trainer.errors import Remark
+from trainer.learning_curve import LearningCurve
 from trainer.lineage import Lineage
 from trainer.markup import Markup
 from trainer.pieces import NOTHING
@@ -69,6 +70,7 @@ def conclude(
     curve: Sequence[tuple[int, float]] = (),
     compared: "Comparison | None" = None,
     board: Markup = NOTHING,
+    learning: LearningCurve = learning_curve.NOTHING,
 ) -> None:
     """Write what says how it ended: metric.json, model_card.md and report.html.
 
@@ -80,6 +82,8 @@ def conclude(
         With the champion.
     board : Markup
         What was tried before: `trials.board`.
+    learning : LearningCurve
+        What the model does with fewer rows.
     """
     text = card.write(settings, table, outcome, lineage, remarks, standing)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
@@ -87,7 +91,7 @@ def conclude(
     (folder / METRICS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     told = page.Told(
         settings, table, outcome, lineage, remarks, standing, diagnostics.look(settings.target, table, outcome),
-        worst(settings, table.test, outcome.predicted), curve, compared, board,
+        worst(settings, table.test, outcome.predicted), curve, compared, board, learning,
     )  # fmt: skip
     (folder / PAGE).write_text(page.write(told), encoding="utf-8")
 

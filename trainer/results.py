@@ -7,8 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trainer import card, checks, comparison, figures, lineage, pipeline, promotion, registry, report, signals, tracking
+from trainer import (
+    card,
+    checks,
+    comparison,
+    figures,
+    learning_curve,
+    lineage,
+    pipeline,
+    promotion,
+    registry,
+    report,
+    signals,
+    tracking,
+)
 from trainer.errors import Interrupted, Remark, UserError, disk_errors
+from trainer.learning_curve import LearningCurve
 from trainer.lineage import Lineage
 from trainer.markup import Markup
 from trainer.pieces import NOTHING
@@ -31,6 +45,11 @@ class Result:
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """What is measured by rounds of boosting."""
         return report.curves(self.outcome.model, self.table.test)
+
+    @cached_property
+    def learning(self) -> LearningCurve:
+        """What the model does with fewer rows."""
+        return learning_curve.measure(self.settings, self.table, self.outcome.folds)
 
 
 def store(session: tracking.Session, run: tracking.Run, result: Result) -> card.Standing:
@@ -160,8 +179,9 @@ def _conclude(
     curve = result.curves.get(report.BY_ROUND, ())
     with _scratch() as folder:
         report.conclude(
-            folder, settings, table, outcome, traced, result.remarks, standing, curve, compared, result.board
-        )
+            folder, settings, table, outcome, traced, result.remarks, standing, curve, compared, result.board,
+            result.learning,
+        )  # fmt: skip
         tracking.log_folder(run, folder)
     text = card.run_description(settings, table, outcome.metrics, result.remarks, standing)
     tracking.describe(run, text)
@@ -198,5 +218,5 @@ def show(run: tracking.Run, result: Result, standing: card.Standing) -> None:
     if standing.unmet:
         print(f"must        {'; '.join(standing.unmet)}")
     elif standing.verdict is not None:
-        print(f"champion    {standing.verdict}")
+        print(report.wrapped(f"champion    {standing.verdict}", 12))
     print(f"look at it  {tracking.where_to_look(run)}")

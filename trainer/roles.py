@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainer import columns
 from trainer.errors import Remark, UserError, nearest
 from trainer.gather import pasted
+from trainer.spelling import Clock
 
 if TYPE_CHECKING:
     from trainer.settings import Settings
@@ -30,6 +31,8 @@ class Roles:
         The time of the split, where it is no feature.
     kinds : dict of str to str
         Of the features, the target and `extra`: `columns.meaning`.
+    times : mapping of str to Clock
+        Those of the features that are times of day or durations by their type.
     """
 
     features: tuple[str, ...]
@@ -41,6 +44,7 @@ class Roles:
     kinds: dict[str, str]
     data: str
     remarks: tuple[Remark, ...] = ()
+    times: Mapping[str, Clock] = field(default_factory=dict)
 
 
 def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings", data: str) -> Roles:
@@ -87,12 +91,14 @@ def assign(names: Sequence[str], schema: Mapping[str, Any], settings: "Settings"
             f"{'a feature' if len(bad) == 1 else 'features'}; numbers, text, dates and booleans can",
             f"leave {'it' if len(bad) == 1 else 'them'} out: drop={pasted([*settings.drop, *bad])}",
         )
-    if kinds[target] not in ("integer", "number", "text", "empty"):
+    if kinds[target] not in ("integer", "number", "seconds", "text", "empty"):
         raise UserError(
             f"the target {target!r} of {data} is not numeric, but {schema[target]}", "give a target column of numbers"
         )
     known = {name: str(kind) for name, kind in kinds.items()}
-    return Roles(tuple(features), settings.columns is not None, target, key, time, extra, known, data, tuple(remarks))
+    times = {name: columns.clock(schema[name]) for name in features if known[name] == "seconds"}
+    chosen = settings.columns is not None
+    return Roles(tuple(features), chosen, target, key, time, extra, known, data, tuple(remarks), times)
 
 
 def _check_names(names: Sequence[str], settings: "Settings", time: str | None, data: str) -> None:

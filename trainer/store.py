@@ -11,12 +11,17 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from trainer import causes, reach, signals
+from trainer import causes, reach, recording, signals
 from trainer.causes import DEFAULT_STORE, command, unreachable
 from trainer.errors import UserError
 from trainer.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from sqlalchemy import Connection
 
 # Making the tables takes a second or two; whoever waits longer than this has met a process that hangs.
 MAKING_SECONDS = 300.0
@@ -32,7 +37,7 @@ def check(uri: str, make: bool = False) -> None:
     uri : str
         A tracking or registry URI.
     make : bool
-        Whether an SQLite store that is not there is made.
+        Whether an SQLite store, or the tables of one in PostgreSQL, are made where there are none.
 
     Raises
     ------
@@ -46,7 +51,9 @@ def check(uri: str, make: bool = False) -> None:
         elif scheme == "sqlite":
             _sqlite(uri, make)
         elif scheme in ("postgresql", "mysql", "mssql"):
-            reach.ask_database(uri)
+            with reach.database(uri) as connection:
+                if make and connection.dialect.name == "postgresql":
+                    _make_tables(connection, uri)
 
 
 # -- an SQLite file --------------------------------------------------------------------------------
@@ -196,6 +203,61 @@ def _make_whole(path: Path, scratch: Path) -> None:
     finally:
         store.engine.dispose()
     os.replace(scratch, path)
+
+
+# -- a database on a server ------------------------------------------------------------------------
+
+# Names the lock of PostgreSQL that whoever makes MLflow's tables holds: any number that nobody else has.
+_TABLES_LOCK = 0x6D6C666C6F77
+
+
+def _make_tables(connection: "Connection", uri: str) -> None:
+    """Make MLflow's tables in a PostgreSQL database that has none: once, however many runs start at the same moment."""
+    import sqlalchemy
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    def are_whole() -> bool:  # the revision is noted last
+        inspector = sqlalchemy.inspect(connection)
+        has_revision = inspector.has_table("alembic_version") and connection.scalar(
+            sqlalchemy.text("select count(*) from alembic_version")
+        )
+        connection.rollback()
+        return bool(has_revision)
+
+    if are_whole():
+        return
+    lock = {"lock": _TABLES_LOCK}
+    if not connection.scalar(sqlalchemy.text("select pg_try_advisory_lock(:lock)"), lock):
+        print(f"waiting for another run that is making the tables of {causes.shown(uri)}", file=sys.stderr)
+        connection.execute(sqlalchemy.text("select pg_advisory_lock(:lock)"), lock)
+    connection.commit()  # the lock lasts as long as the connection
+    if not are_whole():
+        with recording.said_to_server("make its tables"):
+            _get_store(uri).engine.dispose()  # type: ignore[no-untyped-call]
+
+
+# -- the registry ----------------------------------------------------------------------------------
+
+
+def check_registry(client: "MlflowClient", uri: str) -> None:
+    """Find out before the training whether the registry finds a version by its number.
+
+    MLflow gives the number as text, which PostgreSQL does not compare through psycopg 3: what was registered there
+    could be neither looked up nor taken back, whether that driver is here or where the server is.
+
+    Raises
+    ------
+    UserError
+        It does not.
+    """
+    if urlsplit(uri).scheme.partition("+")[0] not in ("http", "https", "postgresql"):
+        return
+    try:
+        with recording.said_to_server("look up a version of a model"):
+            client.get_model_version("a-model-of-nobody", "1")
+    except UserError as error:
+        if error.__cause__ is not None and causes.is_of_driver(error.__cause__):
+            raise
 
 
 # -- where artifacts go ----------------------------------------------------------------------------

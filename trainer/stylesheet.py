@@ -24,6 +24,8 @@ p{{margin:4px 0;max-width:80ch}}
 .tiles dd{{margin:0}}
 .tiles dd span{{display:block;white-space:normal}}
 .tiles b{{display:block;font-size:21px;line-height:1.5;white-space:nowrap}}
+@media (max-width:480px){{.tiles{{grid-template-columns:repeat(2,1fr)}}}}
+@media (max-width:700px){{td:has(svg)+td{{min-width:16em}}td bdi{{overflow-wrap:break-word;max-width:12em}}}}
 @media (min-width:960px){{.tiles{{grid-template-columns:repeat(6,1fr)}}}}
 .verdict{{border-left:4px solid var(--soft);padding:8px 14px;background:var(--panel);max-width:none}}
 .verdict.good{{border-color:var(--mark)}}

@@ -9,13 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainer import columns, formats, gather, reading, split
-from trainer.columns import Kind, Spelling, Text
+from trainer.columns import Kind, Text
 from trainer.delimited import RetypedError, no_rows
 from trainer.draft import Draft, check, drop_rows, leave_out, understood
 from trainer.errors import Remark, UserError
 from trainer.gather import Gathered, Sink, pasted
 from trainer.group import ALONE, Group
 from trainer.roles import Roles, assign
+from trainer.spelling import Clock, Spelling
 from trainer.split import Mask, take_out
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ HASH_ROWS = 2**17
 class Column:
     """What one feature is, by all rows of the table.
 
-    Of numbers, `low` and `high` are the range, and `spelling` is how the table writes them, where it has marks; of
-    dates that were text, `order` is that of day and month.
+    Of numbers, `low` and `high` are the range, and `spelling` is how the table writes them, where it has marks, or
+    where they are times; of dates that were text, `order` is that of day and month.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Column:
     missing: int
     low: float | None = None
     high: float | None = None
-    spelling: Spelling | None = None
+    spelling: Spelling | Clock | None = None
     order: str = ""
 
 

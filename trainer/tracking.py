@@ -15,6 +15,7 @@ from trainer.continued import LIMITS, WORKSPACE_LIMITS
 from trainer.errors import Interrupted, UserError
 from trainer.logged_models import LoggedModel, link, logged_model
 from trainer.processes import ERROR
+from trainer.readers import NONE
 from trainer.recording import (
     Run,
     describe,
@@ -172,6 +173,8 @@ def session(given: Mapping[str, str], source: str) -> Iterator[Session]:
         store.check(registry, make=True)
     with said_to_server("begin"):
         begun = Session(source, {name: without_secrets(text) for name, text in given.items()}, mlflow.MlflowClient())
+    if given.get("model_name", NONE) != NONE:
+        store.check_registry(begun.client, registry)
     with _ending(begun):
         if run_id := _given_run():
             _continue(begun, run_id, given)

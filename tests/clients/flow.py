@@ -25,10 +25,12 @@ from azure.ai.ml import Input, MLClient, Output, command  # noqa: E402
 from azure.ai.ml.entities import AmlCompute, Environment  # noqa: E402
 from azure.ai.ml.exceptions import JobException  # noqa: E402
 from azure.ai.ml.sweep import Choice  # noqa: E402
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError  # noqa: E402
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError  # noqa: E402
 from azure.identity import DefaultAzureCredential  # noqa: E402
 
-CONDA = "name: flow\ndependencies:\n  - python=3.11\n  - pip:\n      - mlflow\n"
+CONDA = "name: flow\ndependencies:\n  - python=3.11\n  - pip:\n      - mlflow\n      - azureml-mlflow\n"
+# It exists: the stand-in takes any, a real workspace builds on it.
+IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-ubuntu24.04:20260901.v1"
 TRAIN = """
 import argparse, json, os, pathlib, shutil
 import mlflow
@@ -62,9 +64,24 @@ def follow(client: MLClient, name: str) -> None:
     """Wait for a job as `jobs.stream` does; that one fails where the workspace gives a signature for a key."""
     try:
         client.jobs.stream(name)
-    except binascii.Error:
+    except (binascii.Error, AzureError):
         while client.jobs.get(name).status not in ("Completed", "Failed", "Canceled"):
             time.sleep(1)
+
+
+def look_at_the_subscription(client: MLClient) -> None:
+    """Say what is offered, and how much of it."""
+    sizes = {size.name: vars(size) for size in client.compute.list_sizes()}
+    usage = {row.name["value"]: row.limit for row in client.compute.list_usage() if "/workspaces/" not in row.id}
+    fit = [size.name for size in client.compute.list_sizes(compute_type="AmlCompute")]
+    ours = sizes.get("Standard_DS3_v2", {})
+    say(
+        "sizes",
+        cores=ours.get("vCPUs"),
+        limit=usage.get("Standard DSv2 Family Cluster Dedicated vCPUs"),
+        left_out=sorted(set(sizes) - set(fit)),
+        currency=(ours.get("estimatedVMPrices") or {}).get("billingCurrency"),
+    )
 
 
 def main() -> None:
@@ -76,17 +93,10 @@ def main() -> None:
     )
     workspace = client.workspaces.get(os.environ["AZUREML_WORKSPACE_NAME"])
     say("workspace", location=workspace.location, tracking=workspace.mlflow_tracking_uri)
-    sizes = {size.name: vars(size)["vCPUs"] for size in client.compute.list_sizes()}
-    usage = {row.name["value"]: row.limit for row in client.compute.list_usage() if "/workspaces/" not in row.id}
-    fit = [size.name for size in client.compute.list_sizes(compute_type="AmlCompute")]
-    price = next(size for size in client.compute.list_sizes() if size.name == "Standard_DS3_v2")
-    say(
-        "sizes",
-        cores=sizes["Standard_DS3_v2"],
-        limit=usage["Standard DSv2 Family Cluster Dedicated vCPUs"],
-        left_out=sorted(set(sizes) - set(fit)),
-        currency=vars(price)["estimatedVMPrices"]["billingCurrency"],
-    )
+    try:
+        look_at_the_subscription(client)
+    except HttpResponseError as error:  # of a role on the workspace alone
+        say("sizes", refused=error.status_code)
 
     try:
         client.compute.get("flow-cluster")
@@ -117,7 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         (here / "conda.yml").write_text(CONDA)
-        environment = Environment(name="flow-env", version="1", image="image:1", conda_file=str(here / "conda.yml"))
+        environment = Environment(name="flow-env", version="1", image=IMAGE, conda_file=str(here / "conda.yml"))
         environment = client.environments.create_or_update(environment)
         latest = client.environments.get("flow-env", label="latest")
         say("environment", version=environment.version, latest=latest.version)
@@ -179,10 +189,11 @@ def main() -> None:
             listed=[f.path for f in mlflow.MlflowClient().list_artifacts(sent.name)],
         )
         registry = mlflow.MlflowClient()
-        registry.create_registered_model("flow-model")
+        with contextlib.suppress(mlflow.MlflowException):  # it is there, where this has run before
+            registry.create_registered_model("flow-model")
         version = registry.create_model_version("flow-model", f"{run.info.artifact_uri}/models", run_id=sent.name)
         registry.set_model_version_tag("flow-model", version.version, "data", "abc")
-        asset = client.models.get("flow-model", version="1")
+        asset = client.models.get("flow-model", version=str(version.version))
         say(
             "version",
             version=version.version,

@@ -11,16 +11,19 @@ import runpy
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
 warnings.simplefilter("ignore")
 
 import skops.io  # noqa: E402, F401  # isort: skip
 import azure.ai.ml  # noqa: E402
 import azure.identity  # noqa: E402
-import azure.storage.blob  # noqa: E402, F401
+import azure.storage.blob  # noqa: E402
 import azureml.mlflow  # noqa: E402, F401
 import click  # noqa: E402, F401
 import mlflow.sklearn  # noqa: E402, F401
+
+JOB = Path(__file__).resolve().parents[2] / "submit" / "job.yml"
 
 
 def run(order: dict[str, object]) -> None:
@@ -47,6 +50,9 @@ def run(order: dict[str, object]) -> None:
 
 
 def main() -> None:
+    azure.ai.ml.load_job(
+        JOB
+    )._validate()  # half of what a submission takes is the making of schemas, and imports for it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

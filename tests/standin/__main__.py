@@ -13,7 +13,7 @@ from types import FrameType
 
 from tests.standin import faults
 from tests.standin.faults import Fault
-from tests.standin.workspace import StandIn
+from tests.standin.workspace import POSSIBLE, StandIn
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -43,6 +43,10 @@ def _fault(text: str) -> Fault:
 def main(arguments: list[str]) -> int:
     """Serve, or run the command, and return the exit code."""
     options = parse(arguments)
+    if not POSSIBLE:
+        print("error: the workspace of a rehearsal runs on Linux and macOS", file=sys.stderr)
+        print("  fix: run it there, or in the Windows Subsystem for Linux (wsl --install)", file=sys.stderr)
+        return 2
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)

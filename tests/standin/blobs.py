@@ -28,6 +28,8 @@ REFUSALS = {
     "permission.",
     "KeyBasedAuthenticationNotPermitted": "Key based authentication is not permitted on this storage account.",
     "AuthorizationFailure": "This request is not authorized to perform this operation.",
+    "AuthenticationFailed": "Server failed to authenticate the request. Signature not valid in the specified time "
+    "frame.",
 }
 
 
@@ -85,11 +87,7 @@ async def _refuse(fault: Fault | None) -> web.Response | None:
             "AuthorizationFailure",
             "This request is not authorized to perform this operation.",
         ),
-        "expired-token": (
-            403,
-            "AuthenticationFailed",
-            "Server failed to authenticate the request. Signature not valid in the specified time frame.",
-        ),
+        "expired-token": (403, "AuthenticationFailed", REFUSALS["AuthenticationFailed"]),
     }
     if fault.kind == "storage-403":
         codes["storage-403"] = (403, fault.variant, REFUSALS[fault.variant])

@@ -58,20 +58,33 @@ def not_found(kind: str, what: str) -> ServiceError:
     return ServiceError(404, f"{kind}NotFound", f"Requested {kind.lower()} does not exist: {what}.")
 
 
-def workspace_not_found(path: str, name: str, group: str) -> ServiceError:
-    """Return the gateway's 404 for a workspace that is not here."""
-    return ServiceError(
-        404,
+def workspace_not_found(path: str, name: str, group: str, subscription: str) -> ServiceError:
+    """Return the gateway's 404 for a workspace that is not here, or its group, or its subscription."""
+    code, text = (
         "ResourceNotFound",
         f"The Resource '{names.PROVIDER}/workspaces/{name}' under resource group '{group}' was not found. "
         "For more details please go to https://aka.ms/ARMResourceNotFoundFix",
-        plane="data" if path.startswith(("/history", "/artifact", "/mlflow", "/data")) else "gateway",
     )
+    if group.lower() != names.RESOURCE_GROUP:
+        code, text = "ResourceGroupNotFound", f"Resource group '{group}' could not be found."
+    if subscription != names.SUBSCRIPTION:
+        code, text = "SubscriptionNotFound", f"The subscription '{subscription}' could not be found."
+    plane = "data" if path.startswith(("/history", "/artifact", "/mlflow", "/data")) else "gateway"
+    return ServiceError(404, code, text, plane=plane)
 
 
-def forbidden(method: str, path: str, plane: str) -> ServiceError:
-    """Return the 403 of a caller without permission."""
+def forbidden(method: str, path: str, plane: str, variant: str = "") -> ServiceError:
+    """Return the 403 of a caller without permission, from outside of a closed network, or against a policy."""
     scope = path.split("?")[0]
+    if variant == "PrivateLink":
+        text = (
+            "User is not authorized to access provided resources due to none of the workspaces/registries are "
+            "accessible from outside of the designated private link.."
+        )
+        return ServiceError(403, "Forbidden", text, plane=plane)
+    if variant == "Policy":
+        text = f"Resource '{scope.rpartition('/')[2]}' was disallowed by policy. Reasons: 'sizes of this department.'"
+        return ServiceError(403, "RequestDisallowedByPolicy", text, plane="gateway" if plane == "control" else plane)
     return ServiceError(
         403,
         "AuthorizationFailed" if plane in ("control", "gateway") else "Forbidden",

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 HTTP_KINDS = {
-    "429": "too many requests, without Retry-After",
+    "429": "too many requests, without Retry-After; with `seconds`, that many are asked for there",
     "503": "service unavailable",
     "html502": "bad gateway, as the HTML page of an nginx",
-    "forbidden": "403, no permission",
-    "expired-token": "401, the token has expired",
+    "forbidden": "403, no permission; variant=PrivateLink: from outside of its network; variant=Policy: by a policy",
+    "expired-token": "401, the token has expired; variant=Tenant: it is of another tenant",
     "reset": "half of the answer, then the connection is reset",
     "slow": "the answer waits",
 }
@@ -89,7 +89,12 @@ LASTING = {
 }
 DEFAULT_ROUTE = {"reset": "GET */user_logs/*", "sizes-404": "/vmSizes", "sizes-empty": "/vmSizes"}
 VARIANTS = {
-    "storage-403": ("AuthorizationPermissionMismatch", "KeyBasedAuthenticationNotPermitted", "AuthorizationFailure"),
+    "storage-403": (
+        *("AuthorizationPermissionMismatch", "KeyBasedAuthenticationNotPermitted", "AuthorizationFailure"),
+        "AuthenticationFailed",
+    ),
+    "forbidden": ("AuthorizationFailed", "PrivateLink", "Policy"),
+    "expired-token": ("Expired", "Tenant"),
     "endless-log": ("lines", "line"),
     "cluster-creating": ("Succeeded", "Failed"),
 }
@@ -113,11 +118,11 @@ class Fault:
     times : int, optional
         How many requests, jobs or tokens. 0 means always. By default once for what happens, always for what is so.
     seconds : float, optional
-        For the kinds that wait (1 second), and the life of a token.
+        For the kinds that wait (1 second), the life of a token, and the Retry-After of `429`.
     code : int, optional
         Exit code of `job-fails`, status of `mlflow-403` and `sizes-404`, rows of `small-pages`.
     variant : str
-        For `storage-403`, `endless-log` and `cluster-creating`: one of `VARIANTS`, the first by default.
+        Of the kinds in `VARIANTS`: one of these, the first by default.
     gate : str
         A file. What waits, waits until it is there, instead of for `seconds`.
 

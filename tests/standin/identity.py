@@ -114,9 +114,16 @@ class Tokens:
         return claims
 
 
-def expired(plane: str) -> ServiceError:
-    """Return the 401 of a token that has expired."""
+def expired(plane: str, variant: str = "") -> ServiceError:
+    """Return the 401 of a token that has expired, or is of another tenant."""
     plane = "gateway" if plane == "control" else plane
+    if variant == "Tenant":
+        text = (
+            f"The access token is from the wrong issuer 'https://sts.windows.net/{names.TENANT.replace('2', '3')}/'. "
+            f"It must match the tenant 'https://sts.windows.net/{names.TENANT}/' associated with this subscription. "
+            f"Please use the authority (URL) 'https://login.windows.net/{names.TENANT}' to get the token."
+        )
+        return ServiceError(401, "InvalidAuthenticationTokenTenant", text, plane, _challenge())
     text = "The access token expiry UTC time is earlier than current UTC time."
     return ServiceError(401, "ExpiredAuthenticationToken", text, plane, _challenge())
 

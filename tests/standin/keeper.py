@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -25,6 +24,8 @@ GRACE = 5.0
 
 def main() -> int:
     """Run the command to its end and return its exit code."""
+    import fcntl  # not on Windows
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--pipes", default="", help="file descriptors, comma-separated")
     parser.add_argument("--exit-file", help="where to write how it ended")

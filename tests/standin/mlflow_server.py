@@ -8,7 +8,6 @@ script, and without collecting garbage before it serves: importing is most of wh
 from __future__ import annotations
 
 import argparse
-import fcntl
 import gc
 import os
 import shutil
@@ -19,6 +18,8 @@ from typing import Any
 
 def template(cache: Path, artifacts: str) -> Path:
     """Return a store without runs, made first if this version of MLflow has none yet."""
+    import fcntl  # not on Windows
+
     path = cache / f"mlflow-{version('mlflow')}-{version('sqlalchemy')}.db"
     cache.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:

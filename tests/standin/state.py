@@ -5,7 +5,6 @@ Documents (computes, assets, jobs) are rows of one sqlite file; everything else 
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -171,6 +170,8 @@ def holder(lock: Path) -> int | None:
 
     The kernel drops the lock with its holder, so an old number is never taken for a new process.
     """
+    import fcntl  # not on Windows
+
     try:
         with lock.open("r") as file:
             try:

@@ -167,7 +167,7 @@ async def _answer(service: Service, request: web.Request, record: dict[str, Any]
         names.RESOURCE_GROUP,
         names.WORKSPACE,
     ):
-        raise workspace_not_found(path, params["ws"], params["rg"])
+        raise workspace_not_found(path, params["ws"], params["rg"], params["sub"])
     if record["api_version"] not in (route.versions.split() or [""]):
         record["note"] = f"api-version {record['api_version']!r} is not one of {route.versions!r}"
     call = Call(method, path, params, request.query, await request.read(), claims, request.headers)
@@ -181,13 +181,14 @@ async def _misbehave(fault: Fault, method: str, path: str, plane: str) -> None:
     """Answer as the fault says; `reset` is done later, when there is an answer to cut."""
     if fault.kind == "429":
         text = "Received too many requests in a short amount of time. Retry again after 20 seconds."
-        raise ServiceError(429, "TooManyRequests", text, plane)
+        asked = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:.0f}"}
+        raise ServiceError(429, "TooManyRequests", text, plane, asked)
     if fault.kind == "503":
         raise ServiceError(503, "ServiceUnavailable", "The service is temporarily unavailable.", plane)
     if fault.kind == "forbidden":
-        raise forbidden(method, path, plane)
+        raise forbidden(method, path, plane, fault.variant)
     if fault.kind == "expired-token":
-        raise identity.expired(plane)
+        raise identity.expired(plane, fault.variant)
     if fault.kind == "html502":
         raise HtmlError(502, "BadGateway", NGINX_502)
     if fault.kind == "slow":

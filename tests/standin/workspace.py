@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,8 @@ from tests.standin.faults import Fault
 from tests.standin.state import Folder, holder
 
 ROOT = Path(__file__).parents[2]
+# Its processes hold locks and stop each other as POSIX has it; Windows has not.
+POSSIBLE = find_spec("fcntl") is not None
 PATIENCE = 3600.0  # it is noticed at once if it ends; a loaded machine may need long
 # What would lead a client elsewhere, or give it another identity.
 _FOREIGN = ("AZURE", "MLFLOW_", "ARM_", "IDENTITY_", "MSI_", "REQUESTS_CA", "CURL_CA", "SSL_CERT")
