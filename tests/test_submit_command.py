@@ -61,9 +61,10 @@ def test_a_dry_run_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     assert said == "error: alpha should be a number at least 0, and is 'abc'\n  fix: give alpha=NUMBER"
     assert {name for name in modules if name.partition(".")[0] in ("submit", "trainer")} == {
         "submit.artifacts", "submit.compute", "submit.console", "submit.data", "submit.environment", "submit.errors",
-        "submit.follow", "submit.git", "submit.job", "submit.log", "submit.outputs", "submit.own", "submit.project",
-        "submit.project_environment", "submit.refusals", "submit.rules", "submit.secrets", "submit.service",
-        "submit.signals", "submit.sizes", "submit.sources", "submit.staging", "submit.submission", "submit.workspace",
+        "submit.follow", "submit.git", "submit.job", "submit.log", "submit.outputs", "submit.own",
+        "submit.predictions", "submit.project", "submit.project_environment", "submit.refusals", "submit.registered",
+        "submit.rules", "submit.secrets", "submit.service", "submit.signals", "submit.sizes", "submit.sources",
+        "submit.staging", "submit.submission", "submit.workspace",
         "trainer", "trainer.errors", "trainer.estimators", "trainer.git", "trainer.readers", "trainer.secrets",
         "trainer.settings", "trainer.signals",
     }  # fmt: skip

@@ -25,7 +25,7 @@ from azure.ai.ml import Input, MLClient, Output, command  # noqa: E402
 from azure.ai.ml.entities import AmlCompute, Environment  # noqa: E402
 from azure.ai.ml.exceptions import JobException  # noqa: E402
 from azure.ai.ml.sweep import Choice  # noqa: E402
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError  # noqa: E402
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError  # noqa: E402
 from azure.identity import DefaultAzureCredential  # noqa: E402
 
 CONDA = "name: flow\ndependencies:\n  - python=3.11\n  - pip:\n      - mlflow\n      - azureml-mlflow\n"
@@ -64,7 +64,7 @@ def follow(client: MLClient, name: str) -> None:
     """Wait for a job as `jobs.stream` does; that one fails where the workspace gives a signature for a key."""
     try:
         client.jobs.stream(name)
-    except (binascii.Error, AzureError):
+    except (binascii.Error, HttpResponseError):
         while client.jobs.get(name).status not in ("Completed", "Failed", "Canceled"):
             time.sleep(1)
 
