@@ -1,6 +1,6 @@
 # The verbs of this project, one line each. Everything runs in the locked environment.
 .DEFAULT_GOAL := help
-.PHONY: help train sweep compare ui verify champion predict rehearse rehearse-deploy rehearse-endpoint notebook test mutate lint check format sync lock bench
+.PHONY: help train sweep compare ui verify champion predict rehearse rehearse-deploy rehearse-endpoint notebook test newest mutate lint check format sync lock bench
 # What cog writes from trainer/settings.py
 COGGED = MLproject submit/job.yml submit/sweep.yml README.md README.ja.md CONTRIBUTING.md docs/train.md docs/tables.md docs/trust.md docs/predict-and-deploy.md docs/compare.md tests/standin/README.md
 
@@ -43,6 +43,9 @@ rehearse-endpoint: ## a submission, and a deployment of its model, in a workspac
 
 test: ## all tests: make test ARGS="-k champion"
 	uv run pytest $(ARGS)
+
+newest: ## train, verify and predict with the newest MLflow there is, in an environment of its own
+	uv run python -m tools.newest
 
 mutate: ## change the code's meaning in many small ways, and see that tests notice: make mutate ARGS="submit/"
 	uv run python -m tools.mutate $(ARGS)

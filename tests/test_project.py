@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tools import blocks
 from tools.conda_yml import conda_yml
 from tools.mutate import mutations
+from tools.newest import requirements
 from trainer import settings
 
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -208,3 +209,10 @@ def test_each_mutation_is_one_of_the_code_as_it_is() -> None:
         assert mutation.tests, mutation
         for name in mutation.tests:
             assert (ROOT / "tests" / f"{name}.py").is_file(), mutation
+
+
+def test_the_newest_mlflow_is_tried_with_all_else_as_it_is() -> None:
+    asked = requirements()
+    assert "mlflow" in asked
+    assert not [one for one in asked if one.startswith("azureml")]
+    assert [one for one in asked if one.startswith("scikit-learn==")]
