@@ -1,5 +1,6 @@
 """From a table as people have it to two sides: columns understood by all rows, left out, refused, told."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,16 @@ LATE: dict[str, list[Any]] = {
     "a moment after days": [*["2024-01-01"] * 300, "2024-01-01 10:00:00"],
     "a German date after text": [*["01.02.2024"] * 300, "31.12.2024"],
 }
+
+
+def test_a_machine_with_one_core_reads_the_same(
+    tmp_path: Path, in_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = csv(tmp_path / "t.csv", {"late": LATE["a gap"], "y": [i % 7 for i in range(301)]})
+    expected = load(path)
+    # what pyarrow does there, with other words for what it cannot read
+    monkeypatch.setattr(pyarrow.csv, "ReadOptions", partial(pyarrow.csv.ReadOptions, use_threads=False))
+    pd.testing.assert_frame_equal(whole(load(path)), whole(expected))
 
 
 @pytest.mark.parametrize("what", LATE)

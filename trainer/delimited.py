@@ -168,7 +168,9 @@ class Delimited:
                     yield batch, min(1.0, hashed.size / total)
                     final = batch if batch.num_rows else final
             except pa.ArrowInvalid as error:
-                if found := re.search(r"CSV column #(\d+): CSV conversion error to (?!string)", str(error)):
+                if found := re.search(
+                    r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!string)", str(error)
+                ):
                     name = self.dialect.names[int(found[1])]
                     raise RetypedError(None if name in self.text else name) from error
                 raise self._diagnosed(error) from error
