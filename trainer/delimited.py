@@ -26,6 +26,8 @@ BLOCK_BYTES = 2**20
 # Columns that turn out to hold something else than their first block did are read again as text: one by one, then all.
 RETRIES = 3
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
+# What pyarrow says of a column that cannot have the type of its first block; with one thread it names the row, too.
+_OTHER_TYPE = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!string)")
 
 
 class RetypedError(Exception):
