@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,19 @@ class Trainer:
         document: dict[str, Any] = _read_yaml(self.root / "submit" / "job.yml")
         return document
 
+    @cached_property
+    def _mlproject(self) -> dict[str, Any]:
+        document: dict[str, Any] = _read_yaml(self.root / "MLproject")
+        return document
+
     def entry(self, name: str) -> dict[str, Any]:
         """Return an entry point of MLproject, one that can be sent."""
-        document: dict[str, Any] = _read_yaml(self.root / "MLproject")
         if name not in CODE:
             raise UserError(
                 f"the entry point {name!r} is not one that is sent{nearest(name, CODE)}",
                 f"give -e {' or -e '.join(CODE)}; `mlflow run . -e {name}` runs the others here",
             )
-        found: dict[str, Any] = document["entry_points"][name]
+        found: dict[str, Any] = self._mlproject["entry_points"][name]
         return found
 
     def defaults(self, entry: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from tests.conftest import ROOT, Trainer, run_id
-from trainer import card, comparison, figures, registry, report, results, settings, tracking, training
+from trainer import card, comparison, figures, learning_curve, registry, report, results, settings, tracking, training
 from trainer.errors import Interrupted, UserError
 from trainer.results import Result
 from trainer.table import load
@@ -104,6 +104,20 @@ def test_a_model_no_better_than_the_mean_is_registered_and_never_champion(
     assert (standing.version, standing.promoted) == ("1", False)
     assert "no better than the mean predictor" in str(standing.verdict)
     assert champion(store) == "none"
+
+
+def test_no_version_waits_while_the_curve_of_rows_is_measured(
+    stores: Store, store: mlflow.MlflowClient, learnt: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, registered = learning_curve.measure, []
+
+    def measured(*given: Any) -> Any:
+        registered.append(len(store.search_registered_models()))
+        return measure(*given)
+
+    monkeypatch.setattr(learning_curve, "measure", measured)
+    stores(learnt("1"))
+    assert registered == [0]
 
 
 def test_a_server_with_logged_models_has_one(

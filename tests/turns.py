@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from trainer import claims, comparison, promotion, registry
+from trainer import claims, comparison, promotion, recording, registry
 from trainer.comparison import Challenger, Comparison, Gain, Verdict
 
 
@@ -164,7 +164,7 @@ def simplified() -> Iterator[None]:
         return Comparison(Verdict(gain.is_proven, "measured", gain), str(champion.version), its)
 
     with ExitStack() as stack:
-        for module in (registry, claims):
+        for module in (registry, recording):
             stack.enter_context(patch.object(module, "said_to_server", said))
         stack.enter_context(patch.object(registry, "optional", optional))
         stack.enter_context(patch.object(registry, "datetime", Clock))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.recording import said_to_server
+from trainer.recording import tag_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,8 +21,7 @@ _FORM = re.compile(r"for version (\d+)")
 
 def write(client: "MlflowClient", name: str, version: str, best: str, remark: str = "") -> None:
     """Note on a version which one its run, or a person, takes for the best; `remark` is `OPEN` or says who decided."""
-    with said_to_server(f"tag version {version} of {name}"):
-        client.set_model_version_tag(name, version, TAG, f"for version {best}{remark}")
+    tag_version(client, name, version, TAG, f"for version {best}{remark}")
 
 
 def read(versions: "Iterable[ModelVersion]") -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer import evaluation, pipeline
+from trainer.diagnostics import short
 from trainer.estimators import ESTIMATORS
 from trainer.evaluation import Folds
 from trainer.progress import progress
@@ -79,6 +80,18 @@ def measure(settings: Settings, table: Table, folds: Folds) -> LearningCurve:
     if not np.isfinite(errors).all():
         return LearningCurve(skipped="of few rows, the model has diverged")
     return LearningCurve(tuple(np.rint(np.mean(sizes, axis=0)).astype(int).tolist()), np.array(errors))
+
+
+def told(learning: LearningCurve) -> str:
+    """Say whether more rows would help, for a person who looks at the curve."""
+    fell = (learning.errors[:, -2] - learning.errors[:, -1]).tolist()
+    one, other = (f"{'falls' if by > 0 else 'rises'} by {short(abs(by))}" for by in fell)
+    other = other.removeprefix(one.partition(" by ")[0]).strip()
+    few, most = learning.rows[-2:]
+    return (
+        f"From {few} to {most} training rows, the rmse {one} in one fold and {other} in another. Where it still falls, "
+        "more rows would help. Whiskers: the two folds."
+    )
 
 
 def _too_much(rows: int, features: int, folds: Folds) -> str:

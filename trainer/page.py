@@ -213,22 +213,11 @@ def _sides(told: Told) -> Markup:
         curves.append(pieces.chart(figures.rounds(target, told.curve), "A curve that rises again has too many rounds."))
     learning = told.learning
     if learning.rows:
-        curves.append(pieces.chart(figures.learning_curve(target, learning), _more_rows(learning)))
+        curves.append(pieces.chart(figures.learning_curve(target, learning), learning_curve.told(learning)))
     skipped = f"There is no curve of the rmse by training rows: {learning.skipped}." if learning.skipped else ""
     said = element("p", skipped, class_="note") if skipped else NOTHING
     drawn = [pieces.charts(*row) for row in ([chart], points_drawn, curves)]
     return pieces.section("How good it is", *drawn, said)
-
-
-def _more_rows(learning: LearningCurve) -> str:
-    fell = (learning.errors[:, -2] - learning.errors[:, -1]).tolist()
-    one, other = (f"{'falls' if by > 0 else 'rises'} by {short(abs(by))}" for by in fell)
-    other = other.removeprefix(one.partition(" by ")[0]).strip()
-    few, most = learning.rows[-2:]
-    return (
-        f"From {few} to {most} training rows, the rmse {one} in one fold and {other} in another. Where it still falls, "
-        "more rows would help. Whiskers: the two folds."
-    )
 
 
 def _points(rows: int) -> str:

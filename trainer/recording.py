@@ -215,6 +215,12 @@ def patiently(call: Callable[[], _T]) -> _T:
     )(call)
 
 
+def tag_version(client: "MlflowClient", name: str, version: str, key: str, text: str) -> None:
+    """Set a tag of a registered version, again where another process has set it at the same moment."""
+    with said_to_server(f"tag version {version} of {name}"):
+        patiently(lambda: client.set_model_version_tag(name, version, key, text))
+
+
 def server() -> str:
     """Return the address of the tracking server, as it may be printed."""
     import mlflow

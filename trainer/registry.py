@@ -18,6 +18,7 @@ from trainer import causes, signals
 from trainer.causes import command
 from trainer.errors import UserError
 from trainer.processes import ERROR
+from trainer.recording import tag_version
 from trainer.tracking import Run, check_reachable, optional, patiently, said_to_server
 
 if TYPE_CHECKING:
@@ -248,12 +249,7 @@ def _is_marked_failed(run: "Found") -> bool:
 
 def conclude(client: "MlflowClient", name: str, version: str, sentence: str) -> None:
     """Write on a version what came of its comparison: from here on it is whole."""
-    _tag(client, name, version, VERDICT, sentence)
-
-
-def _tag(client: "MlflowClient", name: str, version: str, key: str, text: str) -> None:
-    with said_to_server(f"tag version {version} of {name}"):
-        patiently(lambda: client.set_model_version_tag(name, version, key, text))
+    tag_version(client, name, version, VERDICT, sentence)
 
 
 def describe(client: "MlflowClient", name: str, version: str, of_model: str, of_version: str) -> None:
@@ -297,11 +293,11 @@ def promote(client: "MlflowClient", name: str, version: str, after: str) -> None
         moves.
     """
     what = f"make version {version} of {name} the champion"
-    _tag(client, name, version, AFTER, after)
+    tag_version(client, name, version, AFTER, after)
     _date(client, name, version, versions(client, name))
     if optional(what, lambda: client.set_registered_model_alias(name, CHAMPION, version)):
         return
-    _tag(client, name, version, CHAMPION, "true")
+    tag_version(client, name, version, CHAMPION, "true")
     for _ in range(ATTEMPTS):
         last = _last(known := versions(client, name))
         if last is None or str(last.version) == version:
@@ -309,7 +305,7 @@ def promote(client: "MlflowClient", name: str, version: str, after: str) -> None
         _date(client, name, version, known)  # another run has dated a version, or this one anew, at the same moment
     for other in known:
         if other.tags.get(CHAMPION) == "true" and str(other.version) != version:
-            _tag(client, name, str(other.version), CHAMPION, "false")
+            tag_version(client, name, str(other.version), CHAMPION, "false")
 
 
 def _last(known: "Sequence[ModelVersion]") -> "ModelVersion | None":
@@ -326,7 +322,7 @@ def _date(client: "MlflowClient", name: str, version: str, known: "Sequence[Mode
         since = max(
             since, (datetime.fromisoformat(last) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
         )
-    _tag(client, name, version, SINCE, since)
+    tag_version(client, name, version, SINCE, since)
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def store(session: tracking.Session, run: tracking.Run, result: Result) -> card.
             )
             tracking.log_folder(run, folder)
     tracking.log_curves(run, result.curves)
+    _ = result.learning  # it takes its time now, and not while a version waits for its verdict
     tracking.log_dataset(run, result.table.source, result.table.n_rows, result.table.n_features)
     if unmet := report.unmet(settings.must, outcome.metrics):
         standing = card.Standing(run.id, verdict=f"not registered: {'; '.join(unmet)}", unmet=tuple(unmet))
