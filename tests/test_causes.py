@@ -25,6 +25,7 @@ def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         (MlflowException("Cannot set a deleted experiment 'x'"), "the experiment x is deleted", "experiments restore"),
         (MlflowException("No Experiment with id=7 exists"), "no experiment with the id 7", "MLFLOW_EXPERIMENT_ID"),
         (MlflowException("Run with id=abc not found"), "there is no run abc", "unset MLFLOW_RUN_ID"),
+        (MlflowException("The specified blob already exists."), "the job was started again", "send a new job"),
         (MlflowException("(sqlite3.OperationalError) database or disk is full"), "the disk is full", "free some space"),
         (MlflowException("attempt to write a readonly database"), "it is read-only", "writable"),
         (MlflowException("(sqlite3.OperationalError) database is locked"), "another process", "lsof"),

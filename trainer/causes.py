@@ -78,6 +78,12 @@ _FAULTS = (
         "unset MLFLOW_RUN_ID to train in a run of its own, or set MLFLOW_TRACKING_URI to the server that has it",
     ),
     Fault(
+        r"[Bb]lob already exists|BlobAlreadyExists",
+        "the run has artifacts of this name already, which a workspace does not overwrite: the job was started again "
+        "after it had stored them",
+        "send a new job (python submit/remote.py); the studio shows what the first attempt of this one has stored",
+    ),
+    Fault(
         _TEXT_AS_NUMBER,
         "its driver, psycopg 3, does not compare numbers with text, as MLflow {version} does to find a version",
         _PSYCOPG2,
